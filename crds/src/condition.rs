@@ -1,0 +1,110 @@
+//! Condition types and reasons: every string of this kind that users see, once.
+//!
+//! Promises: types and reasons are API (scripts and alerts match them); messages are for people.
+//! Reasons are PascalCase (Kubernetes API conventions, "Typical status properties").
+
+/// Condition types.
+pub mod types {
+    /// All that the resource needs is in place.
+    pub const READY: &str = "Ready";
+    /// SendingDomain: every wanted DKIM key exists.
+    pub const KEYS_READY: &str = "KeysReady";
+    /// SendingDomain: SPF passes for every egress address.
+    pub const SPF_VERIFIED: &str = "SPFVerified";
+    /// SendingDomain: the records of all keys are published and match.
+    pub const DKIM_VERIFIED: &str = "DKIMVerified";
+    /// SendingDomain: a sufficient DMARC policy is published.
+    pub const DMARC_VERIFIED: &str = "DMARCVerified";
+    /// SendingDomain: the return path domain has its MX.
+    pub const RETURN_PATH_VERIFIED: &str = "ReturnPathVerified";
+    /// RelayPool: at least one member accepts mail.
+    pub const AVAILABLE: &str = "Available";
+    /// RelayPool: members are being created, replaced or removed.
+    pub const PROGRESSING: &str = "Progressing";
+    /// RelayPool: every member runs the rendered configuration.
+    pub const CONFIG_APPLIED: &str = "ConfigApplied";
+    /// RelayPool: volumes of former members are kept.
+    pub const SPOOLS_RETAINED: &str = "SpoolsRetained";
+    /// SuppressionList: every pool that names the list has it loaded.
+    pub const DISTRIBUTED: &str = "Distributed";
+    /// Work is under way; present only while True.
+    pub const RECONCILING: &str = "Reconciling";
+    /// Something retrying cannot cure; present only while True.
+    pub const STALLED: &str = "Stalled";
+}
+
+/// Condition reasons.
+pub mod reasons {
+    /// All is as wanted.
+    pub const READY: &str = "Ready";
+    /// The check passed.
+    pub const VERIFIED: &str = "Verified";
+    /// The check is switched off in the spec.
+    pub const NOT_REQUIRED: &str = "NotRequired";
+    /// Not looked at yet.
+    pub const PENDING: &str = "Pending";
+    /// A wanted record is not published.
+    pub const RECORD_MISSING: &str = "RecordMissing";
+    /// A published record differs from the wanted one.
+    pub const RECORD_MISMATCH: &str = "RecordMismatch";
+    /// Several records where one is allowed.
+    pub const RECORD_CONFLICT: &str = "RecordConflict";
+    /// A published record cannot be parsed.
+    pub const RECORD_INVALID: &str = "RecordInvalid";
+    /// SPF does not pass for an egress address.
+    pub const SPF_NOT_PASSING: &str = "SPFNotPassing";
+    /// The DMARC policy is weaker than asked.
+    pub const POLICY_TOO_WEAK: &str = "PolicyTooWeak";
+    /// DNS gave no answer, so nothing is known.
+    pub const DNS_UNAVAILABLE: &str = "DNSUnavailable";
+    /// Records of the domain still have to be published.
+    pub const RECORDS_MISSING: &str = "RecordsMissing";
+    /// Keys exist.
+    pub const KEYS_GENERATED: &str = "KeysGenerated";
+    /// A key Secret cannot be read.
+    pub const KEY_INVALID: &str = "KeyInvalid";
+    /// Keys are verified but not yet loaded by every relay.
+    pub const KEYS_LOADING: &str = "KeysLoading";
+    /// The named pool does not exist.
+    pub const POOL_NOT_FOUND: &str = "PoolNotFound";
+    /// A named Secret or ConfigMap, or a key in it, does not exist.
+    pub const REFERENCE_NOT_FOUND: &str = "ReferenceNotFound";
+    /// A named Secret or ConfigMap holds something unusable.
+    pub const REFERENCE_INVALID: &str = "ReferenceInvalid";
+    /// Another SendingDomain has the same domain.
+    pub const DOMAIN_CONFLICT: &str = "DomainConflict";
+    /// Two credentials share a username.
+    pub const USERNAME_CONFLICT: &str = "UsernameConflict";
+    /// The pool names no egress address, so SPF cannot be evaluated.
+    pub const NO_EGRESS_ADDRESSES: &str = "NoEgressAddresses";
+    /// Members are starting.
+    pub const MEMBERS_STARTING: &str = "MembersStarting";
+    /// Enough members accept mail.
+    pub const MEMBERS_AVAILABLE: &str = "MembersAvailable";
+    /// No member accepts mail.
+    pub const NO_MEMBERS: &str = "NoMembers";
+    /// Scaled to zero on purpose.
+    pub const SCALED_TO_ZERO: &str = "ScaledToZero";
+    /// A rollout is under way.
+    pub const ROLLING_OUT: &str = "RollingOut";
+    /// Nothing is being changed.
+    pub const STABLE: &str = "Stable";
+    /// Every member reports the rendered configuration.
+    pub const APPLIED: &str = "Applied";
+    /// Members have not yet reported the rendered configuration.
+    pub const WAITING_FOR_MEMBERS: &str = "WaitingForMembers";
+    /// A member refused the rendered configuration.
+    pub const REFUSED: &str = "Refused";
+    /// The rendered documents do not fit their objects.
+    pub const TOO_LARGE: &str = "TooLarge";
+    /// Volumes of former members are kept.
+    pub const VOLUMES_RETAINED: &str = "VolumesRetained";
+    /// No volumes are kept besides those in use.
+    pub const NONE_RETAINED: &str = "NoneRetained";
+    /// Every pool has the list.
+    pub const DISTRIBUTED: &str = "Distributed";
+    /// No pool names the list.
+    pub const NOT_USED: &str = "NotUsed";
+    /// Entries of a source cannot be read.
+    pub const ENTRIES_INVALID: &str = "EntriesInvalid";
+}

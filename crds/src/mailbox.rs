@@ -1,0 +1,194 @@
+//! Mailbox addresses (RFC 5321 §4.1.2), the only form in which an address enters Postrider.
+//!
+//! Promises: no control character, no space outside a quoted string, at most 64 octets of local
+//! part and 254 in all, so that an address can be written into an SMTP command as it is. The
+//! domain is kept as lower-case A-labels; the local part is kept as it came.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::DomainName;
+
+/// Longest local part in octets (RFC 5321 §4.5.3.1.1).
+pub const MAX_LOCAL_PART: usize = 64;
+/// Longest address in octets (RFC 5321 §4.5.3.1.3 less the angle brackets).
+pub const MAX_ADDRESS: usize = 254;
+
+/// An address such as `a.user@example.com`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Mailbox {
+    local: String,
+    domain: DomainName,
+}
+
+/// Why a text is not a mailbox address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("address {value:?} {problem}; write it like \"user@example.com\"")]
+pub struct MailboxError {
+    value: String,
+    problem: String,
+}
+
+impl Mailbox {
+    /// An address of `local` at `domain`. Errors when `local` is no local part.
+    pub fn new(local: &str, domain: DomainName) -> Result<Self, MailboxError> {
+        format!("{local}@{domain}").parse()
+    }
+
+    /// The part before the `@`, as it came.
+    #[must_use]
+    pub fn local(&self) -> &str {
+        &self.local
+    }
+
+    /// The domain part.
+    #[must_use]
+    pub fn domain(&self) -> &DomainName {
+        &self.domain
+    }
+
+    /// The form two spellings of the same person share: all lower case. Used where one must match
+    /// the other (suppression, sender lists), never for delivery (RFC 5321 §2.4).
+    #[must_use]
+    pub fn folded(&self) -> String {
+        format!("{}@{}", self.local.to_lowercase(), self.domain)
+    }
+}
+
+impl FromStr for Mailbox {
+    type Err = MailboxError;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        let error = |problem: &str| MailboxError {
+            value: value.to_owned(),
+            problem: problem.into(),
+        };
+        let (local, domain) = value.rsplit_once('@').ok_or_else(|| error("has no @"))?;
+        if value.len() > MAX_ADDRESS {
+            return Err(error("is longer than 254 octets"));
+        }
+        if local.len() > MAX_LOCAL_PART {
+            return Err(error("has a local part longer than 64 octets"));
+        }
+        if !is_dot_string(local) && !is_quoted_string(local) {
+            return Err(error("has a local part that is neither plain nor quoted"));
+        }
+        let domain = domain
+            .parse()
+            .map_err(|e: crate::domain::DomainNameError| {
+                error(&format!("has a bad domain: {e}"))
+            })?;
+        Ok(Self {
+            local: local.to_owned(),
+            domain,
+        })
+    }
+}
+
+impl TryFrom<String> for Mailbox {
+    type Error = MailboxError;
+    fn try_from(value: String) -> Result<Self, Self::Error> {
+        value.parse()
+    }
+}
+
+impl From<Mailbox> for String {
+    fn from(mailbox: Mailbox) -> Self {
+        mailbox.to_string()
+    }
+}
+
+impl fmt::Display for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.local, self.domain)
+    }
+}
+
+/// `Dot-string` of RFC 5321 §4.1.2, with the UTF-8 of RFC 6531 §3.3.
+fn is_dot_string(local: &str) -> bool {
+    local.split('.').all(|atom| {
+        !atom.is_empty()
+            && atom.chars().all(|c| {
+                c.is_ascii_alphanumeric()
+                    || "!#$%&'*+-/=?^_`{|}~".contains(c)
+                    || (!c.is_ascii() && !c.is_control())
+            })
+    })
+}
+
+/// `Quoted-string` of RFC 5321 §4.1.2.
+fn is_quoted_string(local: &str) -> bool {
+    let Some(inner) = local
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    else {
+        return false;
+    };
+    let mut escaped = false;
+    for c in inner.chars() {
+        if c.is_control() || (!escaped && c == '"') {
+            return false;
+        }
+        escaped = !escaped && c == '\\';
+    }
+    !escaped && local.len() >= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn table_of_good_and_bad() {
+        for good in [
+            "a@example.com",
+            "a.b+tag@Example.COM",
+            "\"a b\"@example.com",
+            "\"a\\\"b\"@x.org",
+        ] {
+            assert!(good.parse::<Mailbox>().is_ok(), "{good}");
+        }
+        for bad in [
+            "a",
+            "@example.com",
+            "a@",
+            "a b@example.com",
+            "a..b@example.com",
+            ".a@example.com",
+            "a@example.com\r\nRCPT TO:<b@x.org>",
+            "a\n@example.com",
+            "\"a\"b\"@example.com",
+            "\"a\\\"@example.com",
+            "\"@example.com",
+            "<a@example.com>",
+            "a@[192.0.2.1]",
+        ] {
+            assert!(bad.parse::<Mailbox>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn folding_joins_spellings() {
+        let one: Mailbox = "A.User@EXAMPLE.com".parse().unwrap();
+        assert_eq!(one.folded(), "a.user@example.com");
+        assert_eq!(one.to_string(), "A.User@example.com");
+    }
+
+    proptest! {
+        #[test]
+        fn never_lets_a_control_character_through(text in "\\PC{0,20}[\\x00-\\x1f]\\PC{0,20}@example.com") {
+            prop_assert!(text.parse::<Mailbox>().is_err());
+        }
+
+        #[test]
+        fn prints_what_it_parses(local in "[a-zA-Z0-9+_.-]{1,20}") {
+            if let Ok(mailbox) = format!("{local}@example.com").parse::<Mailbox>() {
+                prop_assert_eq!(mailbox.to_string().parse::<Mailbox>().unwrap(), mailbox);
+            }
+        }
+    }
+}

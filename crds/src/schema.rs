@@ -1,0 +1,159 @@
+//! How the vocabulary looks in an OpenAPI schema, and what the derive cannot express.
+//!
+//! Promises: a value that an API server accepts for one of these types parses into it, and the
+//! refusal of any other says what to write instead. Every string and list is bounded, which keeps
+//! the estimated cost of CEL rules within the API server's budget.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps,
+};
+use kube::CustomResourceExt as _;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use crate::{
+    DomainName, Duration, EgressRange, Mailbox, RelayPool, Selector, SendingDomain, SuppressionList,
+};
+
+/// The definitions of all kinds, as installed into a cluster.
+#[must_use]
+pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
+    [
+        SendingDomain::crd(),
+        RelayPool::crd(),
+        SuppressionList::crd(),
+    ]
+    .into_iter()
+    .map(with_unobserved_default)
+    .collect()
+}
+
+/// Sets `status` to default to `{observedGeneration: -1}`, so that an object no controller has
+/// seen is never taken for done (kstatus compares it with `metadata.generation`).
+fn with_unobserved_default(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let root = version
+            .schema
+            .as_mut()
+            .and_then(|s| s.open_api_v3_schema.as_mut());
+        let status = root
+            .and_then(|r| r.properties.as_mut())
+            .and_then(|p| p.get_mut("status"));
+        if let Some(status) = status {
+            default_observed_generation(status);
+        }
+    }
+    crd
+}
+
+fn default_observed_generation(status: &mut JSONSchemaProps) {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSON;
+    status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
+    if let Some(field) = status
+        .properties
+        .as_mut()
+        .and_then(|p| p.get_mut("observedGeneration"))
+    {
+        field.default = Some(JSON(serde_json::json!(-1)));
+    }
+}
+
+const DOMAIN_RULE: &str =
+    "self.matches('^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$')";
+const SELECTOR_RULE: &str =
+    "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')";
+const DURATION_RULE: &str =
+    "self.matches('^([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$') && size(self) > 0";
+const ADDRESS_RULE: &str = "self.matches('^[^@ ]{1,64}@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.])+[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$')";
+const EGRESS_RULE: &str = "isIP(self) || (isCIDR(self) && cidr(self) == cidr(self).masked() && (cidr(self).ip().family() == 4 ? cidr(self).prefixLength() >= 24 : cidr(self).prefixLength() >= 120))";
+
+impl JsonSchema for DomainName {
+    fn schema_name() -> Cow<'static, str> {
+        "DomainName".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string", "minLength": 3, "maxLength": 253,
+            "x-kubernetes-validations": [{
+                "rule": DOMAIN_RULE,
+                "message": "must be a fully qualified, lower-case domain name in A-label form, such as example.com"
+            }],
+        })
+    }
+}
+
+impl JsonSchema for Selector {
+    fn schema_name() -> Cow<'static, str> {
+        "Selector".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string", "minLength": 1, "maxLength": 63,
+            "x-kubernetes-validations": [{
+                "rule": SELECTOR_RULE,
+                "message": "must be lower-case letters, digits and inner hyphens, such as pr-7f3a"
+            }],
+        })
+    }
+}
+
+impl JsonSchema for Duration {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string", "minLength": 2, "maxLength": 32,
+            "x-kubernetes-validations": [{
+                "rule": DURATION_RULE,
+                "message": "must be a duration of whole d, h, m, s, largest first, such as 90d or 1h30m"
+            }],
+        })
+    }
+}
+
+impl JsonSchema for Mailbox {
+    fn schema_name() -> Cow<'static, str> {
+        "Mailbox".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string", "minLength": 3, "maxLength": 254,
+            "x-kubernetes-validations": [{
+                "rule": ADDRESS_RULE,
+                "message": "must be an address such as user@example.com"
+            }],
+        })
+    }
+}
+
+impl JsonSchema for EgressRange {
+    fn schema_name() -> Cow<'static, str> {
+        "EgressRange".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string", "minLength": 2, "maxLength": 43,
+            "x-kubernetes-validations": [{
+                "rule": EGRESS_RULE,
+                "message": "must be an IP address or a CIDR of at most 256 addresses, such as 203.0.113.10 or 203.0.113.0/28"
+            }],
+        })
+    }
+}

@@ -1,0 +1,352 @@
+//! SendingDomain: who may send as a domain, with which keys, and whether the world agrees.
+
+#![expect(
+    unreachable_pub,
+    reason = "KubeSchema repeats each struct, pub and all, in a function"
+)]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "printcolumn(type_) is meant once a column"
+)]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    DomainName, Duration, Mailbox, Selector,
+    relay_config::{Admission, KeyAlgorithm},
+};
+
+/// A domain that mail is sent as: its DKIM keys, the DNS records it needs and who may use it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "postrider.dev",
+    version = "v1alpha1",
+    kind = "SendingDomain",
+    namespaced,
+    shortname = "sd",
+    category = "mail",
+    status = "SendingDomainStatus",
+    derive = "PartialEq",
+    doc = "A domain that mail is sent as: its DKIM keys, the DNS records it needs and who may use it.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(name = "Domain", type_ = "string", json_path = ".spec.domain"),
+    printcolumn(
+        name = "Selectors",
+        type_ = "string",
+        json_path = ".status.dkim.active[*].selector"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.returnPath) || self.returnPath.domain != self.domain").message("returnPath.domain must differ from domain; use a subdomain such as bounce.<domain>").field_path(".returnPath.domain"))]
+pub struct SendingDomainSpec {
+    /// The domain in From addresses: lower-case A-labels. Immutable.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("domain is immutable; delete this SendingDomain and create another"))]
+    pub domain: DomainName,
+    /// The RelayPool, in the same namespace, that sends the domain's mail.
+    pub pool_ref: PoolRef,
+    /// Where receivers send bounces to. Default: bounce.<domain>.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_path: Option<ReturnPath>,
+    /// DKIM keys and how they are named.
+    #[serde(default)]
+    pub dkim: Dkim,
+    /// What is verified and how often.
+    #[serde(default)]
+    pub verification: Verification,
+    /// What relays do with the domain's mail while it is not verified.
+    #[serde(default)]
+    pub unverified: Unverified,
+    /// Who may send as this domain. Empty: nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub senders: Vec<SenderRef>,
+}
+
+/// Names a RelayPool in the same namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PoolRef {
+    /// Name of the RelayPool.
+    #[schemars(length(min = 1, max = 40))]
+    pub name: String,
+}
+
+/// Where receivers send bounces to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReturnPath {
+    /// Domain of the envelope sender that receivers see.
+    pub domain: DomainName,
+}
+
+/// DKIM keys and how they are named.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Dkim {
+    /// One signature each. Default: RSA2048 and Ed25519.
+    #[serde(default = "Dkim::default_keys")]
+    #[schemars(length(min = 1, max = 4))]
+    #[x_kube(validation = Rule::new("self.all(k, self.exists_one(o, o.algorithm == k.algorithm))").message("each algorithm may be listed once"))]
+    pub keys: Vec<DkimKeySpec>,
+    /// Selectors are `<prefix>-<short id>` and never reused. Default: pr.
+    #[serde(default = "Dkim::default_prefix")]
+    #[x_kube(validation = Rule::new("size(self) <= 40").message("must be at most 40 characters, so that the selector fits a DNS label"))]
+    pub selector_prefix: Selector,
+}
+
+/// A DKIM key that is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DkimKeySpec {
+    /// Kind of key.
+    pub algorithm: KeyAlgorithm,
+}
+
+/// What is verified and how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Verification {
+    /// SPF of the return path, for every egress address of the pool. Default: Required.
+    #[serde(default)]
+    pub spf: Requirement,
+    /// A DMARC policy for the domain. Default: Required.
+    #[serde(default)]
+    pub dmarc: Requirement,
+    /// The weakest DMARC policy that counts. Default: None.
+    #[serde(default)]
+    pub minimum_dmarc_policy: DmarcPolicy,
+    /// Time between checks once all is verified. Default: 10m.
+    #[serde(default = "Verification::default_interval")]
+    #[x_kube(validation = Rule::new("self != '0s'").message("must be longer than 0s"))]
+    pub interval: Duration,
+}
+
+/// Whether a check decides readiness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Requirement {
+    /// The domain is Ready only if the check passes.
+    #[default]
+    Required,
+    /// The check is made and shown, and decides nothing.
+    Warn,
+    /// The check is not made.
+    Off,
+}
+
+/// DMARC policies, weakest first (RFC 7489 §6.3 `p=`).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum DmarcPolicy {
+    /// `p=none`.
+    #[default]
+    None,
+    /// `p=quarantine`.
+    Quarantine,
+    /// `p=reject`.
+    Reject,
+}
+
+/// What relays do with the domain's mail while it is not verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Unverified {
+    /// Accept it and keep it until the domain is verified.
+    #[default]
+    Hold,
+    /// Refuse it at submission.
+    Reject,
+    /// Send it all the same.
+    Send,
+}
+
+/// Who may send as the domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SenderRef {
+    /// A Secret in the same namespace with the keys `username` and `password`
+    /// (type kubernetes.io/basic-auth).
+    pub secret_ref: SecretRef,
+    /// From addresses this sender may use. Empty: any address of the domain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub addresses: Vec<Mailbox>,
+}
+
+/// Names a Secret in the same namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What is known of a SendingDomain.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SendingDomainStatus {
+    /// The generation this status speaks of; -1: none yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, KeysReady, SPFVerified, DKIMVerified, DMARCVerified, ReturnPathVerified.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Every record to publish, the wanted text beside the one seen.
+    pub records: Vec<RecordStatus>,
+    /// DKIM keys by state.
+    pub dkim: DkimStatus,
+    /// What relays do with the domain's mail now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
+}
+
+/// A record to publish.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordStatus {
+    /// TXT or MX.
+    pub r#type: RecordType,
+    /// Owner name without trailing dot.
+    pub name: String,
+    /// What to publish.
+    pub wanted: String,
+    /// What is published, or absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
+    /// How the two compare.
+    pub state: RecordState,
+    /// What the record is for.
+    pub purpose: RecordPurpose,
+    /// What to do, in one sentence; empty when nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// Types of DNS record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RecordType {
+    /// Text.
+    TXT,
+    /// Mail exchange.
+    MX,
+}
+
+/// How a wanted record compares to what is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RecordState {
+    /// It does its duty.
+    Verified,
+    /// Nothing is published there.
+    Missing,
+    /// Something else is published there.
+    Mismatch,
+    /// Several records are published where one is allowed.
+    Conflict,
+    /// DNS gave no answer.
+    Unknown,
+}
+
+/// What a record is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RecordPurpose {
+    /// The public half of a signing key.
+    DKIM,
+    /// The addresses that may send.
+    SPF,
+    /// The policy for mail that fails both.
+    DMARC,
+    /// Where bounces go.
+    ReturnPath,
+}
+
+/// DKIM keys by state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DkimStatus {
+    /// Keys that sign.
+    pub active: Vec<KeyStatus>,
+    /// Keys on their way to sign.
+    pub pending: Vec<KeyStatus>,
+}
+
+/// A DKIM key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyStatus {
+    /// Its selector.
+    pub selector: Selector,
+    /// Its kind.
+    pub algorithm: KeyAlgorithm,
+    /// The Secret that holds it.
+    pub secret: String,
+}
+
+impl SendingDomainSpec {
+    /// The return path domain: the one given, or `bounce.<domain>`.
+    ///
+    /// Falls back to the domain itself where `bounce.` would make the name too long.
+    #[must_use]
+    pub fn return_path_domain(&self) -> DomainName {
+        match &self.return_path {
+            Some(path) => path.domain.clone(),
+            None => self
+                .domain
+                .child("bounce")
+                .unwrap_or_else(|_| self.domain.clone()),
+        }
+    }
+}
+
+impl Default for Dkim {
+    fn default() -> Self {
+        Self {
+            keys: Self::default_keys(),
+            selector_prefix: Self::default_prefix(),
+        }
+    }
+}
+
+impl Dkim {
+    fn default_keys() -> Vec<DkimKeySpec> {
+        let keys = [KeyAlgorithm::RSA2048, KeyAlgorithm::Ed25519];
+        keys.map(|algorithm| DkimKeySpec { algorithm }).to_vec()
+    }
+
+    fn default_prefix() -> Selector {
+        "pr".parse().expect("pr is a selector")
+    }
+}
+
+impl Verification {
+    fn default_interval() -> Duration {
+        Duration::from_secs(600)
+    }
+}
+
+impl Default for Verification {
+    fn default() -> Self {
+        Self {
+            spf: Requirement::Required,
+            dmarc: Requirement::Required,
+            minimum_dmarc_policy: DmarcPolicy::None,
+            interval: Self::default_interval(),
+        }
+    }
+}
