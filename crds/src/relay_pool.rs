@@ -4,10 +4,6 @@
     unreachable_pub,
     reason = "KubeSchema repeats each struct, pub and all, in a function"
 )]
-#![expect(
-    clippy::duplicated_attributes,
-    reason = "printcolumn(type_) is meant once a column"
-)]
 
 use std::collections::BTreeMap;
 
