@@ -1,1 +1,4 @@
-//! (module docs follow)
+//! A real cluster, real DNS and real mail peers: what the demo and the cluster tests of Postrider
+//! stand on.
+
+pub mod cluster;
