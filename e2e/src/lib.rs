@@ -2,3 +2,4 @@
 //! stand on.
 
 pub mod cluster;
+pub mod peers;

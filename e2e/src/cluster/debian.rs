@@ -34,17 +34,23 @@ const PACKAGES: &[&str] = &[
     "libxtables12",
 ];
 
-/// The directory into which the packages are unpacked; fills it if it is not in `cache`.
+/// The directory into which the cluster's packages are unpacked; fills it if it is not in `cache`.
 pub(crate) async fn ready(cache: &Cache) -> Result<PathBuf, Error> {
-    match found(cache) {
+    unpacked(cache, PACKAGES).await
+}
+
+/// The directory into which `packages` are unpacked; fills it if it is not in `cache`.
+pub(crate) async fn unpacked(cache: &Cache, packages: &[&str]) -> Result<PathBuf, Error> {
+    let entry = entry(packages);
+    match cache.find(&entry) {
         Some(dir) => Ok(dir),
-        None => unpack(cache, &entry()).await,
+        None => unpack(cache, packages, &entry).await,
     }
 }
 
-/// That directory if it is in `cache`.
+/// The directory of the cluster's packages if it is in `cache`.
 pub(crate) fn found(cache: &Cache) -> Option<PathBuf> {
-    cache.find(&entry())
+    cache.find(&entry(PACKAGES))
 }
 
 /// Where in it the libraries lie.
@@ -52,8 +58,8 @@ pub(crate) fn library_path(dir: &Path) -> PathBuf {
     dir.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH))
 }
 
-fn entry() -> String {
-    let digest = sha256(PACKAGES.join(" ").as_bytes());
+fn entry(packages: &[&str]) -> String {
+    let digest = sha256(packages.join(" ").as_bytes());
     format!(
         "debian-{}-{}",
         release(),
@@ -61,13 +67,13 @@ fn entry() -> String {
     )
 }
 
-async fn unpack(cache: &Cache, entry: &str) -> Result<PathBuf, Error> {
+async fn unpack(cache: &Cache, packages: &[&str], entry: &str) -> Result<PathBuf, Error> {
     let dir = cache.begin(entry)?;
     let archives = tempfile::tempdir().on("create", std::env::temp_dir())?;
     let download = || {
         Program::new("apt-get")
             .args(["download", "-q"])
-            .args(PACKAGES)
+            .args(packages)
     };
     if download().in_dir(archives.path()).run().await.is_err() {
         Program::new("apt-get").args(["update", "-q"]).run().await?;

@@ -1,0 +1,223 @@
+//! Test zones: their text, for the cluster's name server, and a name server of one's own on
+//! loopback where there is no cluster.
+
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use super::error::Error;
+use crate::cluster::{
+    Cache, StateDir,
+    daemon::{Daemon, Enclosed, Spec},
+    go,
+};
+
+/// The records of one zone, gathered.
+#[derive(Debug, Clone)]
+pub struct Zone {
+    origin: String,
+    records: String,
+}
+
+impl Zone {
+    /// An empty zone; `origin` is its name without the last dot.
+    pub fn new(origin: &str) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            records: String::new(),
+        }
+    }
+
+    /// Its name.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Adds an address; `name` is relative to the zone, `@` the zone itself.
+    #[must_use]
+    pub fn address(self, name: &str, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => self.record(name, "A", &address.to_string()),
+            IpAddr::V6(address) => self.record(name, "AAAA", &address.to_string()),
+        }
+    }
+
+    /// Adds a mail exchange; `host` is a full name without the last dot, or empty for a null MX
+    /// (RFC 7505).
+    #[must_use]
+    pub fn mx(self, name: &str, preference: u16, host: &str) -> Self {
+        self.record(name, "MX", &format!("{preference} {host}."))
+    }
+
+    /// Adds a text, in as many strings as its length takes (RFC 7208 section 3.3).
+    #[must_use]
+    pub fn txt(self, name: &str, text: &str) -> Self {
+        self.record(name, "TXT", &strings(text))
+    }
+
+    /// Adds a record of any type, `data` in the words of a zone file.
+    #[must_use]
+    pub fn record(mut self, name: &str, kind: &str, data: &str) -> Self {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.records, "{name} IN {kind} {data}");
+        self
+    }
+
+    /// The records as lines of a zone file, relative to the origin, without an SOA: what
+    /// [`crate::cluster::Dns::put_zone`] takes.
+    pub fn records(&self) -> &str {
+        &self.records
+    }
+
+    /// The whole zone file (RFC 1035 section 5), with an SOA and one NS record.
+    pub fn file(&self) -> String {
+        let Self { origin, records } = self;
+        format!(
+            "$ORIGIN {origin}.\n$TTL 1\n\
+             @ IN SOA localhost. hostmaster.localhost. 1 60 60 3600 1\n\
+             @ IN NS localhost.\n{records}"
+        )
+    }
+}
+
+/// A CoreDNS that serves given zones and nothing else: other names do not exist.
+#[derive(Debug)]
+pub struct Nameserver {
+    address: SocketAddr,
+    daemon: Daemon,
+}
+
+impl Nameserver {
+    /// Starts one on `listen`, UDP and TCP, with its state in `dir`.
+    ///
+    /// CoreDNS comes from `cache` and is built if it is missing.
+    ///
+    /// # Errors
+    /// When CoreDNS cannot be built or does not take a zone.
+    pub async fn start(
+        dir: &Path,
+        cache: &Cache,
+        listen: SocketAddr,
+        zones: &[Zone],
+    ) -> Result<Self, Error> {
+        super::stop(dir).await?;
+        let state = StateDir::new(dir)?;
+        let program = go::COREDNS.ready(cache).await?.join("coredns");
+        let root = Zone::new("");
+        let mut corefile = String::new();
+        for zone in zones.iter().chain([&root]) {
+            let name = if zone.origin.is_empty() {
+                "."
+            } else {
+                &zone.origin
+            };
+            let file = state.write(&format!("zones/zone_{name}"), &zone.file())?;
+            let (port, ip) = (listen.port(), listen.ip());
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                corefile,
+                "{name}:{port} {{\n    bind {ip}\n    errors\n    file {} {name}\n}}",
+                file.display()
+            );
+        }
+        let corefile = state.write("Corefile", &corefile)?;
+        let spec = Spec {
+            name: "nameserver".to_owned(),
+            program,
+            args: vec!["-conf".to_owned(), corefile.display().to_string()],
+            env: Vec::new(),
+            enclosed: Enclosed::No,
+        };
+        let daemon = Daemon::start(&state, &spec)?;
+        // It reads its zones first, then opens UDP and TCP, then answers both.
+        let listening = async || tokio::net::TcpStream::connect(listen).await.is_ok();
+        daemon
+            .wait_until("the name server", START_BOUND, listening)
+            .await?;
+        Ok(Self {
+            address: listen,
+            daemon,
+        })
+    }
+
+    /// Where it answers.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops it.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.daemon.process().stop().await?;
+        Ok(())
+    }
+}
+
+/// How long CoreDNS may take to listen.
+const START_BOUND: Duration = Duration::from_secs(30);
+/// The longest string of a TXT record in octets (RFC 1035 section 3.3).
+const MAX_STRING: usize = 255;
+
+/// The strings of a TXT record, quoted and escaped (RFC 1035 section 5.1).
+fn strings(text: &str) -> String {
+    let bytes = text.as_bytes();
+    if bytes.is_empty() {
+        return "\"\"".to_owned();
+    }
+    let quoted: Vec<_> = bytes
+        .chunks(MAX_STRING)
+        .map(|chunk| format!("\"{}\"", escaped(chunk)))
+        .collect();
+    quoted.join(" ")
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => {
+                text.push('\\');
+                text.push(char::from(byte));
+            }
+            b' '..=b'~' => text.push(char::from(byte)),
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "\\{byte:03}");
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_and_escaped() {
+        assert_eq!(strings(""), r#""""#);
+        assert_eq!(strings("a\"b\\c\n"), r#""a\"b\\c\010""#);
+        let long = strings(&"x".repeat(300));
+        let wanted = format!("\"{}\" \"{}\"", "x".repeat(255), "x".repeat(45));
+        assert_eq!(long, wanted);
+    }
+
+    #[test]
+    fn a_zone_is_written_relative_to_its_origin() {
+        let zone = Zone::new("shop.test")
+            .address("mx", IpAddr::from([127, 0, 0, 9]))
+            .mx("@", 10, "mx.shop.test")
+            .mx("null", 0, "")
+            .txt("@", "v=spf1 -all");
+        let wanted = "mx IN A 127.0.0.9\n@ IN MX 10 mx.shop.test.\nnull IN MX 0 .\n\
+                      @ IN TXT \"v=spf1 -all\"\n";
+        assert_eq!(zone.records(), wanted);
+        assert!(zone.file().starts_with("$ORIGIN shop.test.\n"));
+        assert!(zone.file().ends_with(wanted));
+    }
+}
