@@ -110,12 +110,12 @@ pub struct TlsSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)").message("storageClassName is immutable; create another RelayPool and move the domains to it"))]
 pub struct Storage {
-    /// Size of the spool. Default: 10Gi. It may only grow.
+    /// Size of the spool. Default: 10Gi. Immutable.
     #[serde(default = "Storage::default_size")]
     #[x_kube(validation = Rule::new("isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))").message("must be a quantity greater than 0, such as 10Gi"))]
     #[x_kube(validation = Rule::new("quantity(string(self)).compareTo(quantity(string(oldSelf))) == 0").message("size cannot be changed; create another RelayPool and move the domains to it"))]
     pub size: Quantity,
-    /// StorageClass. Absent: the cluster's default.
+    /// StorageClass. Absent: the cluster's default. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
@@ -140,7 +140,7 @@ pub struct DeliverySpec {
     pub retry: RetrySpec,
     /// Age at which an undelivered message is bounced. Default: 5d.
     #[serde(default = "DeliverySpec::default_expire_after")]
-    #[x_kube(validation = Rule::new("self != '0s'").message("must be longer than 0s"))]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("must be longer than 0s"))]
     pub expire_after: Duration,
     /// Age at which the sender is told of a delay. Default: 4h.
     #[serde(default = "DeliverySpec::default_delay_warning_after")]
@@ -156,11 +156,11 @@ pub struct DeliverySpec {
 pub struct RetrySpec {
     /// Wait after the first failed attempt. Default: 1m.
     #[serde(default = "RetrySpec::default_initial")]
-    #[x_kube(validation = Rule::new("self != '0s'").message("must be longer than 0s"))]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("must be longer than 0s"))]
     pub initial: Duration,
     /// Longest wait. Default: 4h.
     #[serde(default = "RetrySpec::default_maximum")]
-    #[x_kube(validation = Rule::new("self != '0s'").message("must be longer than 0s"))]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("must be longer than 0s"))]
     pub maximum: Duration,
 }
 

@@ -4,10 +4,10 @@
 //! refusal of any other says what to write instead. Every string and list is bounded, which keeps
 //! the estimated cost of CEL rules within the API server's budget.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use kube::CustomResourceExt as _;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -26,7 +26,43 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     ]
     .into_iter()
     .map(with_unobserved_default)
+    .map(without_unknown_formats)
     .collect()
+}
+
+/// Drops the number formats that OpenAPI does not know and an API server warns about at each
+/// installation (`uint16`, `uint64`); the bounds beside them stay.
+fn without_unknown_formats(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        if let Some(root) = version
+            .schema
+            .as_mut()
+            .and_then(|s| s.open_api_v3_schema.as_mut())
+        {
+            drop_unsigned_formats(root);
+        }
+    }
+    crd
+}
+
+fn drop_unsigned_formats(schema: &mut JSONSchemaProps) {
+    if schema
+        .format
+        .as_deref()
+        .is_some_and(|f| f.starts_with("uint"))
+    {
+        schema.format = None;
+    }
+    for property in schema.properties.iter_mut().flat_map(BTreeMap::values_mut) {
+        drop_unsigned_formats(property);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => drop_unsigned_formats(item),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => {
+            items.iter_mut().for_each(drop_unsigned_formats);
+        }
+        None => {}
+    }
 }
 
 /// Sets `status` to default to `{observedGeneration: -1}`, so that an object no controller has
@@ -49,6 +85,8 @@ fn with_unobserved_default(mut crd: CustomResourceDefinition) -> CustomResourceD
 
 fn default_observed_generation(status: &mut JSONSchemaProps) {
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSON;
+    // Null would otherwise stay null instead of becoming the default.
+    status.nullable = None;
     status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
     if let Some(field) = status
         .properties
@@ -65,7 +103,9 @@ const SELECTOR_RULE: &str =
     "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')";
 const DURATION_RULE: &str =
     "self.matches('^([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$') && size(self) > 0";
-const ADDRESS_RULE: &str = "self.matches('^[^@ ]{1,64}@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.])+[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$')";
+/// A Dot-string in ASCII at a domain. Narrower than [`Mailbox`]: CEL cannot bound the octets of other
+/// text cheaply, and a SuppressionList takes such addresses through its sources.
+const ADDRESS_RULE: &str = "self.indexOf('@') <= 64 && self.matches('^[A-Za-z0-9!#$%&*+/=?^_`{|}~\\'-]+([.][A-Za-z0-9!#$%&*+/=?^_`{|}~\\'-]+)*@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.])+[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$')";
 const EGRESS_RULE: &str = "isIP(self) || (isCIDR(self) && cidr(self) == cidr(self).masked() && (cidr(self).ip().family() == 4 ? cidr(self).prefixLength() >= 24 : cidr(self).prefixLength() >= 120))";
 
 impl JsonSchema for DomainName {
@@ -134,7 +174,7 @@ impl JsonSchema for Mailbox {
             "type": "string", "minLength": 3, "maxLength": 254,
             "x-kubernetes-validations": [{
                 "rule": ADDRESS_RULE,
-                "message": "must be an address such as user@example.com"
+                "message": "must be an address such as user@example.com: at most 64 characters before the @, no quotes, ASCII only"
             }],
         })
     }

@@ -134,7 +134,7 @@ pub struct Verification {
     pub minimum_dmarc_policy: DmarcPolicy,
     /// Time between checks once all is verified. Default: 10m.
     #[serde(default = "Verification::default_interval")]
-    #[x_kube(validation = Rule::new("self != '0s'").message("must be longer than 0s"))]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("must be longer than 0s"))]
     pub interval: Duration,
 }
 
@@ -185,7 +185,7 @@ pub struct SenderRef {
     pub secret_ref: SecretRef,
     /// From addresses this sender may use. Empty: any address of the domain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 32))]
     pub addresses: Vec<Mailbox>,
 }
 
@@ -281,8 +281,10 @@ pub enum RecordPurpose {
 #[serde(rename_all = "camelCase", default)]
 pub struct DkimStatus {
     /// Keys that sign.
+    #[schemars(length(max = 16))]
     pub active: Vec<KeyStatus>,
     /// Keys on their way to sign.
+    #[schemars(length(max = 16))]
     pub pending: Vec<KeyStatus>,
 }
 

@@ -62,6 +62,7 @@ pub struct SuppressionEntry {
     pub reason: Option<String>,
     /// When the entry ends. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self < timestamp('9999-01-01T00:00:00Z')").message("must lie before the year 9999; leave expires out for an entry that never ends"))]
     pub expires: Option<Time>,
 }
 
