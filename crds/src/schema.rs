@@ -197,3 +197,51 @@ impl JsonSchema for EgressRange {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words that YAML 1.1, which Kubernetes reads, takes for booleans when they are not quoted.
+    const BOOLEANS: [&str; 8] = ["y", "n", "yes", "no", "on", "off", "true", "false"];
+
+    #[test]
+    fn no_value_that_users_write_is_a_boolean_in_yaml() {
+        let mut seen = 0;
+        for crd in custom_resource_definitions() {
+            let text = serde_json::to_value(&crd).unwrap();
+            for word in enum_values(&text) {
+                seen += 1;
+                let folded = word.to_ascii_lowercase();
+                assert!(!BOOLEANS.contains(&folded.as_str()), "{word}");
+            }
+        }
+        assert!(seen > 20, "{seen}");
+    }
+
+    #[test]
+    fn every_status_starts_unobserved() {
+        for crd in custom_resource_definitions() {
+            let value = serde_json::to_value(&crd).unwrap();
+            let status =
+                &value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+            assert_eq!(status["default"]["observedGeneration"], -1);
+            assert_eq!(status["nullable"], serde_json::Value::Null);
+            assert!(!value.to_string().contains("\"uint"));
+        }
+    }
+
+    fn enum_values(value: &serde_json::Value) -> Vec<String> {
+        match value {
+            serde_json::Value::Object(map) => {
+                let own = map.get("enum").and_then(|e| e.as_array());
+                let own = own.into_iter().flatten().filter_map(|v| v.as_str());
+                let mut all: Vec<String> = own.map(str::to_owned).collect();
+                all.extend(map.values().flat_map(enum_values));
+                all
+            }
+            serde_json::Value::Array(items) => items.iter().flat_map(enum_values).collect(),
+            _ => Vec::new(),
+        }
+    }
+}

@@ -146,7 +146,8 @@ pub enum Requirement {
     Required,
     /// The check is made and shown, and decides nothing.
     Warn,
-    /// The check is not made.
+    /// The check is not made. (`Off` in a manifest would be a boolean: YAML 1.1 reads it so.)
+    #[serde(rename = "Skip")]
     Off,
 }
 
