@@ -42,7 +42,11 @@ use crate::{Duration, EgressRange, SecretRef, relay_config::TlsMode};
 pub struct RelayPoolSpec {
     /// Pods wanted. May be left out, so that an autoscaler owns it through the scale subresource;
     /// then 1 until something scales.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // A default in the schema, since the scale subresource cannot be read while the field is absent.
+    #[serde(
+        default = "RelayPoolSpec::default_replicas",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 100))]
     pub replicas: Option<i32>,
     /// Name the relays give in EHLO; `{ordinal}` stands for the pod's ordinal.
@@ -294,6 +298,12 @@ pub enum MemberConfig {
     Refused,
     /// It has not reported.
     Unknown,
+}
+
+impl RelayPoolSpec {
+    fn default_replicas() -> Option<i32> {
+        Some(1)
+    }
 }
 
 impl Default for ListenerSpecs {
