@@ -1,0 +1,103 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Look after outbound mail declared with Postrider.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which cluster.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Connection {
+    /// Path of the kubeconfig; default: $KUBECONFIG, ~/.kube/config, then the pod's own account
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; default: its current one
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print the DNS records a SendingDomain needs, wanted beside seen
+    Records {
+        /// Name of the SendingDomain
+        name: String,
+        /// Namespace of the SendingDomain; default: that of the context
+        #[arg(short, long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+        /// Print for programs instead
+        #[arg(short, long, value_enum, conflicts_with = "format")]
+        output: Option<Output>,
+    },
+    /// Print pools, domains and lists at a glance, and what to fix next
+    Status {
+        /// Namespace to look at; default: that of the context
+        #[arg(short, long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+        /// Look at every namespace
+        #[arg(short = 'A', long, conflicts_with = "namespace")]
+        all_namespaces: bool,
+        /// Print for programs instead
+        #[arg(short, long, value_enum)]
+        output: Option<Output>,
+    },
+}
+
+/// How records are printed for people and name servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// State, wanted and seen text, and what to do
+    Table,
+    /// Master-file lines to paste into a zone (RFC 1035 section 5)
+    Zone,
+}
+
+/// How anything is printed for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// JSON
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_command_lines_are_refused() {
+        for line in [
+            "postrider records",
+            "postrider records shop --format bind",
+            "postrider records shop -o json --format zone",
+            "postrider status -n mail -A",
+            "postrider statsu",
+        ] {
+            assert!(
+                Arguments::try_parse_from(line.split(' ')).is_err(),
+                "{line}"
+            );
+        }
+        let line = "postrider records shop -n mail --format zone --context prod";
+        assert!(Arguments::try_parse_from(line.split(' ')).is_ok());
+    }
+}

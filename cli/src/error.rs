@@ -1,0 +1,73 @@
+//! Why a command could not be carried out, with the resource, the namespace and the remedy.
+
+/// Why a command could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// No usable kubeconfig and no service account.
+    #[error(
+        "no cluster to talk to: {0}; pass --kubeconfig PATH, set KUBECONFIG, or check --context"
+    )]
+    Config(String),
+    /// The API server gave no answer.
+    #[error(
+        "no answer from the API server at {url}: {problem}; check the network, the kubeconfig and --context"
+    )]
+    Unreachable {
+        /// Where it was looked for.
+        url: String,
+        /// What went wrong.
+        problem: String,
+    },
+    /// The cluster does not know the kind.
+    #[error(
+        "the cluster at {url} has no kind {kind}; install the Postrider chart with crds.enabled=true, or check --context"
+    )]
+    NotInstalled {
+        /// The kind.
+        kind: String,
+        /// The cluster.
+        url: String,
+    },
+    /// The object does not exist.
+    #[error(
+        "{kind} {namespace}/{name} does not exist; list them with: kubectl get {plural} --all-namespaces"
+    )]
+    NotFound {
+        /// The kind.
+        kind: String,
+        /// Its plural.
+        plural: String,
+        /// Where it was looked for.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// The user may not read.
+    #[error(
+        "not allowed to read {plural} {place}: {problem}; ask for the verbs get and list on {plural} in the API group postrider.dev"
+    )]
+    Forbidden {
+        /// The plural of the kind.
+        plural: String,
+        /// `in namespace x` or `in all namespaces`.
+        place: String,
+        /// The API server's words.
+        problem: String,
+    },
+    /// The API server refused for another reason.
+    #[error("cannot read {plural} {place}: {problem}")]
+    Refused {
+        /// The plural of the kind.
+        plural: String,
+        /// `in namespace x` or `in all namespaces`.
+        place: String,
+        /// The API server's words.
+        problem: String,
+    },
+    /// The answer cannot be written as JSON.
+    #[error("cannot render the answer: {0}")]
+    Render(#[source] serde_json::Error),
+    /// Standard output is gone.
+    #[error("cannot write to standard output: {0}")]
+    Print(#[source] std::io::Error),
+}
