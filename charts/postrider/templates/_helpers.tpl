@@ -1,0 +1,58 @@
+{{- define "postrider.name" -}}
+{{- if contains "postrider" .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-postrider" (.Release.Name | trunc 30 | trimSuffix "-") -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "postrider.selector" -}}
+app.kubernetes.io/name: postrider-operator
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end -}}
+
+{{- define "postrider.labels" -}}
+{{ include "postrider.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/part-of: postrider
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "postrider.image" -}}
+{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end -}}
+
+{{- /* What the operator may do where it works: what its stores watch and its controllers write. */ -}}
+{{- define "postrider.rules" -}}
+- apiGroups: [postrider.dev]
+  resources: [sendingdomains, relaypools, suppressionlists]
+  verbs: [get, list, watch]
+- apiGroups: [postrider.dev]
+  resources: [sendingdomains/status, relaypools/status, suppressionlists/status]
+  verbs: [get, patch, update]
+# Children name their owner with blockOwnerDeletion, which some clusters guard by this right.
+- apiGroups: [postrider.dev]
+  resources: [sendingdomains/finalizers, relaypools/finalizers, suppressionlists/finalizers]
+  verbs: [update]
+- apiGroups: [""]
+  resources: [secrets, configmaps, services, serviceaccounts]
+  verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, update, patch, delete]
+# Annotated, so that the kubelet refreshes the mounted configuration at once.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, patch]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
