@@ -16,7 +16,7 @@ async fn helm() -> PathBuf {
         return path.into();
     }
     let cache = Cache::of_user().expect("a cache");
-    let tools = Tools::ready(&cache, &Progress::new()).await;
+    let tools = Tools::ready(&cache, &Progress::nowhere()).await;
     tools.expect("the tools can be made").helm()
 }
 
@@ -32,7 +32,14 @@ fn run(helm: &Path, arguments: &[&str]) -> Output {
 fn render(helm: &Path, more: &[&str]) -> Output {
     let chart = chart();
     let chart = chart.to_str().expect("a path in UTF-8");
-    let fixed = ["template", "postrider", chart, "-n", "postrider-system", "--kube-version=1.33.0"];
+    let fixed = [
+        "template",
+        "postrider",
+        chart,
+        "-n",
+        "postrider-system",
+        "--kube-version=1.33.0",
+    ];
     run(helm, &[&fixed[..], more].concat())
 }
 
@@ -42,14 +49,21 @@ async fn rendered_objects_are_the_golden_ones() {
     for name in ["default", "one_namespace", "namespaces", "all_options"] {
         let values = chart().join(format!("tests/values/{name}.yaml"));
         let output = render(&helm, &["-f", values.to_str().expect("a path in UTF-8")]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         let golden = chart().join(format!("tests/golden/{name}.yaml"));
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&golden, &text).expect("written");
         }
         let wanted = fs::read_to_string(&golden).expect("a golden file");
-        assert!(text == wanted, "{name} differs; look at it with UPDATE_GOLDEN=1 and git diff");
+        assert!(
+            text == wanted,
+            "{name} differs; look at it with UPDATE_GOLDEN=1 and git diff"
+        );
     }
 }
 
@@ -58,8 +72,14 @@ async fn wrong_values_are_refused_by_name() {
     let helm = helm().await;
     for (value, part) in [
         ("replica=3", "additional properties 'replica' not allowed"),
-        ("image.operator.name=x", "additional properties 'name' not allowed"),
-        ("prometheusRule.enabled=true", "'prometheusRule' not allowed"),
+        (
+            "image.operator.name=x",
+            "additional properties 'name' not allowed",
+        ),
+        (
+            "prometheusRule.enabled=true",
+            "'prometheusRule' not allowed",
+        ),
         ("logFormat=xml", "/logFormat"),
         ("replicas=-1", "/replicas"),
         ("watchNamespaces={Mail}", "/watchNamespaces/0"),
@@ -78,5 +98,9 @@ async fn lint_is_clean() {
     let chart = chart();
     let chart = chart.to_str().expect("a path in UTF-8");
     let output = run(&helm().await, &["lint", "--strict", chart]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }

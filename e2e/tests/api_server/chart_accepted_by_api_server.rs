@@ -1,20 +1,22 @@
 //! A real API server accepts every object the chart renders, with strict field validation.
 
-#[path = "support/strict.rs"]
-mod strict;
-
 use std::{fs, path::Path};
 
 use postrider_e2e::cluster::ApiServer;
 use serde_json::{Value, json};
+
+use crate::strict;
 
 #[tokio::test]
 async fn every_rendered_object_is_accepted() {
     let server = ApiServer::start().await.expect("an API server");
     let client = server.client().await.expect("a client");
     for name in ["postrider-system", "mail", "marketing", "billing"] {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        strict::create(&client, &namespace, "").await.expect("a namespace");
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        strict::create(&client, &namespace, "")
+            .await
+            .expect("a namespace");
     }
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/postrider/tests/golden");
     let mut accepted = 0;
@@ -26,7 +28,12 @@ async fn every_rendered_object_is_accepted() {
                 continue;
             }
             let result = strict::create(&client, &object, "&dryRun=All").await;
-            result.unwrap_or_else(|e| panic!("{name} {} {}: {e}", object["kind"], object["metadata"]["name"]));
+            result.unwrap_or_else(|e| {
+                panic!(
+                    "{name} {} {}: {e}",
+                    object["kind"], object["metadata"]["name"]
+                )
+            });
             accepted += 1;
         }
     }
