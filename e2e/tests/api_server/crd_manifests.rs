@@ -148,10 +148,19 @@ async fn a_fresh_object_is_unobserved_and_scales() {
 #[tokio::test]
 async fn kinds_have_their_short_names_category_and_columns() {
     let (_server, client) = with_definitions().await;
-    let request = kube::core::Request::new("/apis/postrider.dev")
-        .get("v1alpha1", &kube::api::GetParams::default())
-        .expect("a request");
-    let found: Value = client.request(request).await.expect("the kinds");
+    // Discovery lags behind serving.
+    let bound = std::time::Duration::from_secs(30);
+    let found: Value = wait_for("discovery", bound, "-", async || {
+        let request = kube::core::Request::new("/apis/postrider.dev")
+            .get("v1alpha1", &kube::api::GetParams::default())
+            .expect("a request");
+        let found: Value = client.request(request).await?;
+        let names = found["resources"].as_array().into_iter().flatten();
+        let kinds = names.filter(|r| r["shortNames"].is_array()).count();
+        Ok((kinds == 3).then_some(found))
+    })
+    .await
+    .expect("the kinds");
     for (plural, short) in [
         ("sendingdomains", "sd"),
         ("relaypools", "rp"),
