@@ -1,30 +1,51 @@
-# What can be done in this repository.
+# Everything here needs git, make, Rust, Go, Python and the package registries, nothing else. What is
+# dear to make (Kubernetes, Helm, CoreDNS, Debian packages) is kept by version in
+# $XDG_CACHE_HOME/postrider, outside the checkout.
+
+CRDS := charts/postrider/files/crds
 IMAGE_TARGET := x86_64-unknown-linux-gnu
 CLUSTER := cargo run --quiet -p postrider-e2e --bin e2e-cluster --
-.PHONY: check test lint crds images-binaries clean
+DEMO := cargo run --quiet -p postrider-e2e --bin e2e-demo --
 
-# Format, lints, unit tests, generated files: the inner loop.
+.PHONY: help demo test check lint crds images clean
+
+help:
+	@echo 'make demo    a local Kubernetes, Postrider on it, 20 messages followed to their end'
+	@echo 'make test    everything: check, and the tests on a real cluster'
+	@echo 'make check   format, lints, unit tests; the inner loop'
+	@echo 'make lint    format and lints only'
+	@echo 'make crds    write the custom resource definitions into the chart'
+	@echo 'make images  link the programs of the images statically'
+	@echo 'make clean   take down what demo and test left up'
+
+# Shows the main job from end to end and leaves the cluster up.
+demo:
+	cargo build --quiet -p postrider-e2e --bins
+	$(DEMO) run
+
+# What CI runs.
+test: check
+	cargo build --quiet -p postrider-e2e --bins
+	$(CLUSTER) run -- cargo test -p postrider-e2e --features cluster
+
+# The inner loop.
 check: lint
 	cargo test --workspace --quiet
-	cargo run --quiet -p postrider-crds --bin crdgen -- --check charts/postrider/files/crds
+	cargo run --quiet -p postrider-crds --bin crdgen -- --check $(CRDS)
 
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features postrider-e2e/cluster --quiet -- -D warnings
 
-# Everything, on a real cluster.
-test: check
-	$(CLUSTER) run -- cargo test -p postrider-e2e --features cluster
-
-# Writes the generated custom resource definitions.
 crds:
-	cargo run --quiet -p postrider-crds --bin crdgen -- charts/postrider/files/crds
+	cargo run --quiet -p postrider-crds --bin crdgen -- $(CRDS)
 
-# Static programs for the Containerfiles.
-images-binaries:
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile image --target $(IMAGE_TARGET) \
+# Static programs for the Containerfiles, in target/$(IMAGE_TARGET)/image.
+images:
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
+	  cargo build --profile image --target $(IMAGE_TARGET) \
 	  -p postrider-operator -p postrider-relay -p postrider-cli
 
 clean:
+	$(DEMO) clean
 	$(CLUSTER) down
-	cargo clean

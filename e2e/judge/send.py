@@ -2,7 +2,7 @@
 
 One JSON object comes in on standard input:
 
-    {"host", "port", "user", "password", "ca_file",
+    {"host", "address", "port", "user", "password", "ca_file",
      "tls": "starttls" | "implicit" | "none",
      "messages": [{"from", "to", "subject", "body", "headers": {NAME: VALUE}}, ...]}
 
@@ -21,6 +21,7 @@ import email.utils
 import json
 import re
 import smtplib
+import socket
 import ssl
 import sys
 
@@ -29,7 +30,10 @@ TIMEOUT = 60
 
 
 def connect(settings):
-    """A session that is ready for MAIL."""
+    """A session that is ready for MAIL; `address` is dialed where `host` does not resolve."""
+    if settings.get("address") is not None:
+        resolve, target = socket.create_connection, (settings["address"], settings["port"])
+        socket.create_connection = lambda _, *rest, **named: resolve(target, *rest, **named)
     context = ssl.create_default_context(cafile=settings.get("ca_file"))
     host, port = settings["host"], settings["port"]
     if settings["tls"] == "implicit":

@@ -2,4 +2,6 @@
 //! stand on.
 
 pub mod cluster;
+pub mod demo;
 pub mod peers;
+pub mod product;

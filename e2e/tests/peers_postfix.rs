@@ -71,6 +71,7 @@ impl Receiver {
     fn client(&self, tls: Tls) -> Client {
         Client {
             host: self.postfix.address().ip().to_string(),
+            address: None,
             port: self.postfix.address().port(),
             tls,
             ca_file: Some(self.postfix.certificate().to_owned()),

@@ -34,6 +34,7 @@ fn client(sink: &Sink, dir: &Path, tls: Tls) -> Client {
     std::fs::write(&ca_file, sink.certificate().pem()).unwrap();
     Client {
         host: sink.address().ip().to_string(),
+        address: None,
         port: sink.address().port(),
         tls,
         ca_file: Some(ca_file),
@@ -232,6 +233,7 @@ async fn as_a_process_it_leaves_its_list() {
         .unwrap();
     let client = Client {
         host: listen.ip().to_string(),
+        address: None,
         port: listen.port(),
         tls: Tls::None,
         ca_file: None,

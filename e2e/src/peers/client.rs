@@ -16,6 +16,8 @@ use super::{
 pub struct Client {
     /// A name or an address; the server's certificate must bear it.
     pub host: String,
+    /// Where to connect to, if `host` is a name that this machine does not resolve.
+    pub address: Option<String>,
     /// The port.
     pub port: u16,
     /// How the session is encrypted.

@@ -1,0 +1,25 @@
+//! What can go wrong with the demo besides what it reports.
+
+use crate::{cluster, peers};
+
+/// The failure of a step.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A step on the cluster failed.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    /// A step with a receiver, a judge or the client failed.
+    #[error(transparent)]
+    Peer(#[from] peers::Error),
+    /// Something in the cluster is not as expected.
+    #[error("{what} is {found:?}; expected {expected}")]
+    Unexpected {
+        /// What was looked at.
+        what: String,
+        /// What it is.
+        found: String,
+        /// What it ought to be.
+        expected: &'static str,
+    },
+}

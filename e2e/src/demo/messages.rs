@@ -1,0 +1,157 @@
+//! The twenty messages, and what should become of each.
+
+use super::journal::Journal;
+
+/// Who sends.
+pub(crate) const FROM: &str = "noreply@shop.example";
+
+/// A message to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// For whom.
+    pub(crate) to: String,
+    /// Its subject.
+    pub(crate) subject: String,
+    /// What should become of it.
+    pub(crate) fate: Fate,
+}
+
+/// What should become of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// At the first attempt.
+    Delivered,
+    /// Kept until the domain is verified, then delivered.
+    HeldThenDelivered,
+    /// Greylisted, then delivered.
+    DeferredThenDelivered,
+    /// Refused for good; the sender is told.
+    Bounced,
+    /// Never attempted.
+    Suppressed,
+}
+
+/// A message that the relay took.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    /// The message.
+    pub(crate) message: Message,
+    /// What the relay calls it.
+    pub(crate) id: String,
+}
+
+impl Fate {
+    /// The stages it shows in the event log, in order; others may lie between them.
+    pub(crate) fn stages(self) -> &'static [&'static str] {
+        match self {
+            Self::Delivered => &["accepted", "attempt", "delivered"],
+            Self::HeldThenDelivered => &["accepted", "held", "released", "attempt", "delivered"],
+            Self::DeferredThenDelivered => {
+                &["accepted", "attempt", "deferred", "attempt", "delivered"]
+            }
+            Self::Bounced => &["accepted", "bounced", "notified"],
+            Self::Suppressed => &["accepted", "suppressed"],
+        }
+    }
+
+    /// Stages it must not show.
+    pub(crate) fn forbidden(self) -> &'static [&'static str] {
+        match self {
+            Self::Delivered | Self::HeldThenDelivered | Self::DeferredThenDelivered => {
+                &["bounced", "expired", "suppressed"]
+            }
+            Self::Bounced => &["delivered", "suppressed"],
+            Self::Suppressed => &["attempt", "delivered", "bounced"],
+        }
+    }
+
+    /// Whether it arrives.
+    pub(crate) fn arrives(self) -> bool {
+        match self {
+            Self::Delivered | Self::HeldThenDelivered | Self::DeferredThenDelivered => true,
+            Self::Bounced | Self::Suppressed => false,
+        }
+    }
+}
+
+impl Sent {
+    /// Whether its stages are those of its fate.
+    pub(crate) fn has_met_its_fate(&self, journal: &Journal) -> bool {
+        let stages = journal.stages(&self.id);
+        let mut rest = stages.iter();
+        let fate = self.message.fate;
+        fate.stages()
+            .iter()
+            .all(|wanted| rest.any(|stage| stage == wanted))
+            && !stages
+                .iter()
+                .any(|stage| fate.forbidden().contains(&stage.as_str()))
+    }
+}
+
+/// The messages: most to a Postfix, some to a greylisting receiver, one each that is suppressed,
+/// unknown, to a domain without mail, and sent too early.
+pub(crate) fn all() -> Vec<Message> {
+    let people = ["ada", "barbara", "grace"];
+    let ordinary = (0..13).zip(people.iter().cycle()).map(|(number, person)| {
+        message(
+            &format!("{person}@mailbox.example"),
+            number,
+            Fate::Delivered,
+        )
+    });
+    let greylisted = (13..16).map(|number| {
+        message(
+            "patient@greylist.example",
+            number,
+            Fate::DeferredThenDelivered,
+        )
+    });
+    ordinary
+        .chain(greylisted)
+        .chain([
+            message("unsubscribed@customers.example", 16, Fate::Suppressed),
+            message("nobody@mailbox.example", 17, Fate::Bounced),
+            message("anyone@nomail.example", 18, Fate::Bounced),
+            message("ada@mailbox.example", 19, Fate::HeldThenDelivered),
+        ])
+        .collect()
+}
+
+fn message(to: &str, number: usize, fate: Fate) -> Message {
+    Message {
+        to: to.to_owned(),
+        subject: format!("Your order {}", 1000 + number),
+        fate,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_twenty_with_different_subjects() {
+        let all = all();
+        let subjects: std::collections::BTreeSet<_> = all.iter().map(|m| &m.subject).collect();
+        assert_eq!((all.len(), subjects.len()), (20, 20));
+    }
+
+    #[test]
+    fn a_fate_is_met_by_its_stages_in_order_only() {
+        let sent = Sent {
+            message: message("a@b.example", 1, Fate::Delivered),
+            id: "x".into(),
+        };
+        let line = |stage: &str| format!("{{\"message\":\"x\",\"stage\":\"{stage}\"}}\n");
+        let met = |stages: &[&str]| {
+            sent.has_met_its_fate(&Journal::parse(
+                &stages.iter().map(|s| line(s)).collect::<String>(),
+            ))
+        };
+        assert!(met(&["accepted", "attempt", "delivered"]));
+        assert!(!met(&["accepted", "attempt"]));
+        assert!(!met(&["accepted", "delivered", "attempt"]));
+        assert!(!met(&["accepted", "attempt", "delivered", "bounced"]));
+    }
+}

@@ -1,0 +1,159 @@
+//! The demo: from YAML to delivered, signed, verified mail on a real Kubernetes.
+//!
+//! Its steps, in order: [`world`] starts receivers and their zones; the product is built and
+//! installed; `examples/demo` is applied; one message is sent too early and is held; the records
+//! that `postrider records` prints are published; the domain becomes Ready; the other messages
+//! are sent by an ordinary client; [`journal`] follows them through the relays' event logs and
+//! [`report`] puts beside each what independent judges say of it at the receiver.
+//!
+//! Promises: every line of the report is something observed; [`run`] is true only if every message
+//! did exactly what its [`messages::Fate`] says and every delivered one verifies in every way.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    cluster::{Cache, Cluster, Progress, wait_for},
+    peers::{self, Judge},
+    product::{self, Kubectl, Programs},
+};
+
+mod domain;
+mod error;
+mod journal;
+mod messages;
+mod report;
+mod submit;
+mod world;
+
+pub use error::Error;
+use journal::Journal;
+use messages::{Message, Sent};
+use world::World;
+
+/// The namespace of the examples.
+pub(crate) const NAMESPACE: &str = "mail";
+/// How long all messages may take to reach their fate: a greylisted one waits for its retry.
+const FATE_BOUND: Duration = Duration::from_secs(120);
+
+/// Where the demo keeps its state.
+#[derive(Debug, Clone)]
+pub struct Demo {
+    directory: PathBuf,
+}
+
+impl Demo {
+    /// A demo with its state in `directory`.
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+        }
+    }
+
+    /// Runs it all. True: everything is as it should be.
+    ///
+    /// # Errors
+    /// When a step fails.
+    pub async fn run(&self, progress: &Progress) -> Result<bool, Error> {
+        let programs = progress
+            .step(
+                "operator, relay and command, linked statically",
+                Programs::ready(),
+            )
+            .await?;
+        let cluster = Cluster::up(&self.cluster(), progress).await?;
+        let kubectl = Kubectl::of(&cluster);
+        let judge = Judge::prepare(&Cache::of_user()?).await?;
+        progress
+            .step("images loaded", product::load(&cluster, &programs))
+            .await?;
+        let namespaces = [NAMESPACE];
+        progress
+            .step("chart installed", product::install(&cluster, &namespaces))
+            .await?;
+        let world = World::start(&self.directory.join("peers"), &cluster).await?;
+        progress.done("receivers are up");
+
+        let client = submit::apply_examples(&cluster, &kubectl, progress).await?;
+        let all = messages::all();
+        let mut sent = submit::too_early(&client, &all, progress).await?;
+        domain::publish(&cluster, &kubectl, &programs.cli(), progress).await?;
+        sent.extend(submit::the_rest(&client, &all, progress).await?);
+
+        let journal = self.follow(&kubectl, &sent, progress).await?;
+        let arrived = world.arrived()?;
+        let verdicts = judge
+            .verify(&report::cases(&arrived, cluster.dns().address()))
+            .await?;
+        let good = report::print(&sent, &journal, &report::judged(arrived, verdicts));
+        look_around(&cluster, &programs);
+        progress.done(if good {
+            "the demo is complete"
+        } else {
+            "the demo FAILED"
+        });
+        Ok(good)
+    }
+
+    /// Takes down what [`Demo::run`] left up.
+    ///
+    /// # Errors
+    /// When a process does not end.
+    pub async fn clean(&self) -> Result<(), Error> {
+        for name in world::PEERS {
+            peers::stop(&self.directory.join("peers").join(name)).await?;
+        }
+        Cluster::down(&self.cluster()).await?;
+        Ok(())
+    }
+
+    fn cluster(&self) -> PathBuf {
+        self.directory.join("cluster")
+    }
+
+    /// Waits until every message has reached its fate, or the bound is over; then tells what
+    /// happened to each.
+    async fn follow(
+        &self,
+        kubectl: &Kubectl,
+        sent: &[Sent],
+        progress: &Progress,
+    ) -> Result<Journal, Error> {
+        let settled = async {
+            let log = format!("kubectl logs -n {NAMESPACE} -l postrider.dev/pool=default");
+            wait_for("the fate of every message", FATE_BOUND, &log, async || {
+                let journal = Journal::read(kubectl).await?;
+                Ok(sent
+                    .iter()
+                    .all(|message| message.has_met_its_fate(&journal))
+                    .then_some(()))
+            })
+            .await
+        };
+        // A message that does not get there is shown by the report, which says more than a bound.
+        let _ = progress
+            .step("every message followed to its end", settled)
+            .await;
+        Ok(Journal::read(kubectl).await?)
+    }
+}
+
+/// Says how to look at what the demo left up.
+fn look_around(cluster: &Cluster, programs: &Programs) {
+    let cli = programs.cli();
+    println!("\nThe cluster is up. To look around:\n");
+    println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
+    println!("  export PATH={}", cluster.tools().search_path("$PATH"));
+    println!("  kubectl get sendingdomains,relaypools,suppressionlists -n {NAMESPACE}");
+    println!("  {} status -n {NAMESPACE}", cli.display());
+    println!("  {} records shop -n {NAMESPACE}", cli.display());
+    println!("  kubectl logs -n {NAMESPACE} default-0");
+    println!("\nmake clean takes it down.");
+}
+
+/// The messages of `all` that are sent before the domain is verified.
+pub(crate) fn is_early(message: &Message) -> bool {
+    message.fate == messages::Fate::HeldThenDelivered
+}

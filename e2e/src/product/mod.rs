@@ -1,0 +1,25 @@
+//! Postrider itself, built and installed: what the demo and the cluster tests of the product
+//! share.
+//!
+//! [`build`] links the programs statically, [`images`] puts them into a cluster, [`install`] runs
+//! Helm, [`Kubectl`] speaks to the cluster as a person would.
+//!
+//! Guarantees: programs come from the working tree; nothing is fetched but crates.
+
+use std::path::PathBuf;
+
+mod build;
+mod images;
+mod install;
+mod kubectl;
+
+pub use build::Programs;
+pub use images::{OPERATOR_IMAGE, RELAY_IMAGE, load};
+pub use install::{OPERATOR_NAMESPACE, RELEASE, install};
+pub use kubectl::Kubectl;
+
+/// The root of the working tree.
+pub fn root() -> PathBuf {
+    let crate_dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    crate_dir.parent().map(PathBuf::from).unwrap_or(crate_dir)
+}
