@@ -18,7 +18,7 @@ pub const MAX_LABEL_LENGTH: usize = 63;
 ///
 /// ```
 /// # use postrider_crds::DomainName;
-/// let name: DomainName = "Bücher.Example.".parse()?;
+/// let name: DomainName = "B\u{fc}cher.Example.".parse()?;
 /// assert_eq!(name.as_str(), "xn--bcher-kva.example");
 /// # Ok::<(), postrider_crds::domain::DomainNameError>(())
 /// ```
