@@ -1,5 +1,8 @@
 //! What a real API server makes of our definitions, manifests and chart. Needs no node and no root.
 
+#[cfg(test)]
 mod chart_accepted_by_api_server;
+#[cfg(test)]
 mod crd_manifests;
+#[cfg(test)]
 mod strict;
