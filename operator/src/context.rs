@@ -1,0 +1,54 @@
+//! What every controller of a scope (a watched namespace, or the whole cluster) is given.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    apply::Writer,
+    backoff::Backoff,
+    clock::Clock,
+    events::Events,
+    metrics::Metrics,
+    queues::Queues,
+    relay_pool::{credentials::VerifierCache, loaded::Loaded},
+    settings::Settings,
+    stores::Stores,
+};
+
+/// What every controller of a scope is given.
+pub struct Context {
+    /// The namespace watched; `None`: all.
+    pub namespace: Option<String>,
+    /// The command line.
+    pub settings: Arc<Settings>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Caches of all watched objects of the scope.
+    pub stores: Stores,
+    /// Wakes controllers of the scope.
+    pub queues: Queues,
+    /// Writes objects.
+    pub writer: Writer,
+    /// Publishes events.
+    pub events: Events,
+    /// The process's metrics.
+    pub metrics: Arc<Metrics>,
+    /// Waits between failures.
+    pub backoff: Backoff,
+    /// What relays have loaded, by their own reports.
+    pub loaded: Loaded,
+    /// Password verifiers already derived.
+    pub verifiers: VerifierCache,
+    /// Cancelled when the process is asked to stop.
+    pub stop: CancellationToken,
+}
+
+impl Context {
+    /// Wall time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

@@ -1,0 +1,119 @@
+//! What can go wrong in a reconciliation, by whose fault it is.
+//!
+//! Promises: each error answers [`Error::retry`] and [`Error::reason`], so no caller matches text.
+//! What a user can cure is a condition of the resource, not an error of this module.
+
+use postrider_crds::relay_config::DocumentError;
+
+/// Why a reconciliation did not finish.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused or could not be reached.
+    #[error("{action}: {source}")]
+    Api {
+        /// What was asked of it.
+        action: String,
+        /// Its answer.
+        source: Box<kube::Error>,
+    },
+    /// The API server gave no answer in time.
+    #[error("{action}: no answer within {} s", crate::apply::CALL_TIMEOUT.as_secs())]
+    Timeout {
+        /// What was asked of it.
+        action: String,
+    },
+    /// A certificate or key could not be made.
+    #[error("certificate of {name}: {problem}")]
+    Certificate {
+        /// The Secret it is for.
+        name: String,
+        /// What went wrong.
+        problem: String,
+    },
+    /// A key could not be made or read.
+    #[error("key {name}: {problem}")]
+    Key {
+        /// The Secret it is for.
+        name: String,
+        /// What went wrong.
+        problem: String,
+    },
+    /// An object from the API lacks what every stored object has.
+    #[error("{object} has no {field}")]
+    Incomplete {
+        /// Kind and name.
+        object: String,
+        /// The field.
+        field: &'static str,
+    },
+    /// A document this operator has written cannot be read back.
+    #[error("{object}: {source}")]
+    Document {
+        /// Kind and name.
+        object: String,
+        /// What is wrong with it.
+        source: DocumentError,
+    },
+    /// A value could not be turned into JSON.
+    #[error("{action}: {source}")]
+    Serialize {
+        /// What it was for.
+        action: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+}
+
+/// Whether trying again may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Soon: somebody else changed the object in between.
+    Soon,
+    /// After a growing wait.
+    Backoff,
+}
+
+impl Error {
+    /// Whether trying again may help, and how eagerly.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) if status.code == 409 => Retry::Soon,
+                _ => Retry::Backoff,
+            },
+            Self::Timeout { .. }
+            | Self::Certificate { .. }
+            | Self::Key { .. }
+            | Self::Incomplete { .. }
+            | Self::Document { .. }
+            | Self::Serialize { .. } => Retry::Backoff,
+        }
+    }
+
+    /// Stable PascalCase name of the kind of error, for metrics and logs.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) if status.code == 409 => "Conflict",
+                kube::Error::Api(status) if status.code == 403 => "Forbidden",
+                kube::Error::Api(_) => "Refused",
+                _ => "ApiUnavailable",
+            },
+            Self::Timeout { .. } => "Timeout",
+            Self::Certificate { .. } => "Certificate",
+            Self::Key { .. } => "Key",
+            Self::Incomplete { .. } => "Incomplete",
+            Self::Document { .. } => "Document",
+            Self::Serialize { .. } => "Serialize",
+        }
+    }
+
+    /// True when the API server answered that the object is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Api { source, .. }
+            if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404))
+    }
+}

@@ -1,0 +1,266 @@
+//! DKIM keys as they are kept: one Secret each, with the key's state on the Secret.
+//!
+//! The SendingDomain controller writes these Secrets, the RelayPool controller renders them into
+//! keyrings. Promises: this module is the only place that knows the names of type, labels,
+//! annotations and data key; `Debug` prints no key material.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use postrider_crds::{
+    Selector,
+    relay_config::{KeyAlgorithm, SigningState},
+};
+
+/// Type of the Secrets.
+pub const SECRET_TYPE: &str = "postrider.dev/dkim-key";
+/// Label: name of the SendingDomain the key belongs to.
+pub const DOMAIN_LABEL: &str = "postrider.dev/sending-domain";
+/// Annotation: the key's selector.
+pub const SELECTOR_ANNOTATION: &str = "postrider.dev/selector";
+/// Annotation: the key's [`KeyAlgorithm`].
+pub const ALGORITHM_ANNOTATION: &str = "postrider.dev/algorithm";
+/// Annotation: the key's [`KeyState`].
+pub const STATE_ANNOTATION: &str = "postrider.dev/key-state";
+/// Key of the Secret's data: PKCS#8, PEM.
+pub const DATA_KEY: &str = "private-key.pem";
+
+/// How far a key is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyState {
+    /// Its record is not seen by the world yet. Relays do not get it.
+    Pending,
+    /// Its record is seen. Relays load it and do not sign with it.
+    Visible,
+    /// Relays sign with it.
+    Active,
+}
+
+impl KeyState {
+    /// What relays do with a key in this state; `None`: they do not get it.
+    #[must_use]
+    pub fn signing_state(self) -> Option<SigningState> {
+        match self {
+            Self::Pending => None,
+            Self::Visible => Some(SigningState::Standby),
+            Self::Active => Some(SigningState::Active),
+        }
+    }
+}
+
+impl fmt::Display for KeyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "Pending",
+            Self::Visible => "Visible",
+            Self::Active => "Active",
+        })
+    }
+}
+
+impl FromStr for KeyState {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "Pending" => Ok(Self::Pending),
+            "Visible" => Ok(Self::Visible),
+            "Active" => Ok(Self::Active),
+            _ => Err(()),
+        }
+    }
+}
+
+/// A DKIM key, read from its Secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DkimKey {
+    /// Name of the Secret.
+    pub secret: String,
+    /// Name of the SendingDomain.
+    pub sending_domain: String,
+    /// The key's selector.
+    pub selector: Selector,
+    /// Its kind.
+    pub algorithm: KeyAlgorithm,
+    /// How far it is.
+    pub state: KeyState,
+    /// PKCS#8, PEM.
+    pub private_key: String,
+}
+
+impl fmt::Debug for DkimKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DkimKey")
+            .field("secret", &self.secret)
+            .field("sending_domain", &self.sending_domain)
+            .field("selector", &self.selector)
+            .field("algorithm", &self.algorithm)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a Secret is no usable DKIM key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DkimKeyError {
+    /// Its type is another.
+    #[error("secret {secret:?} has type {found:?}, not {SECRET_TYPE:?}")]
+    Type {
+        /// The Secret.
+        secret: String,
+        /// Its type.
+        found: String,
+    },
+    /// A label, annotation or data key is missing or wrong.
+    #[error(
+        "secret {secret:?}: {field} {value:?} cannot be used; delete the Secret to have a new key made"
+    )]
+    Field {
+        /// The Secret.
+        secret: String,
+        /// The label, annotation or data key.
+        field: &'static str,
+        /// What it holds; empty when absent or secret.
+        value: String,
+    },
+}
+
+impl TryFrom<&Secret> for DkimKey {
+    type Error = DkimKeyError;
+
+    fn try_from(object: &Secret) -> Result<Self, DkimKeyError> {
+        let secret = object.metadata.name.clone().unwrap_or_default();
+        let found = object.type_.clone().unwrap_or_default();
+        if found != SECRET_TYPE {
+            return Err(DkimKeyError::Type { secret, found });
+        }
+        let error = |field, value: &str| DkimKeyError::Field {
+            secret: secret.clone(),
+            field,
+            value: value.to_owned(),
+        };
+        let label = object
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|l| l.get(DOMAIN_LABEL));
+        let annotation = |field| {
+            let annotations = object.metadata.annotations.as_ref();
+            let value = annotations.and_then(|a| a.get(field));
+            value.map_or("", String::as_str)
+        };
+        let pem = object.data.as_ref().and_then(|d| d.get(DATA_KEY));
+        let private_key = pem
+            .and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
+            .filter(|pem| pem.starts_with("-----BEGIN PRIVATE KEY-----"))
+            .ok_or_else(|| error(DATA_KEY, ""))?;
+        let parse_error = |field| error(field, annotation(field));
+        Ok(Self {
+            sending_domain: label.cloned().ok_or_else(|| error(DOMAIN_LABEL, ""))?,
+            selector: annotation(SELECTOR_ANNOTATION)
+                .parse()
+                .map_err(|_| parse_error(SELECTOR_ANNOTATION))?,
+            algorithm: algorithm(annotation(ALGORITHM_ANNOTATION))
+                .ok_or_else(|| parse_error(ALGORITHM_ANNOTATION))?,
+            state: annotation(STATE_ANNOTATION)
+                .parse()
+                .map_err(|()| parse_error(STATE_ANNOTATION))?,
+            private_key,
+            secret: secret.clone(),
+        })
+    }
+}
+
+impl DkimKey {
+    /// The Secret that keeps this key. Namespace and owner are left to the caller.
+    #[must_use]
+    pub fn to_secret(&self) -> Secret {
+        let mut secret = Secret {
+            type_: Some(SECRET_TYPE.into()),
+            data: Some(BTreeMap::from([(
+                DATA_KEY.to_owned(),
+                ByteString(self.private_key.clone().into_bytes()),
+            )])),
+            ..Secret::default()
+        };
+        secret.metadata.name = Some(self.secret.clone());
+        secret.metadata.labels = Some(BTreeMap::from([
+            (DOMAIN_LABEL.to_owned(), self.sending_domain.clone()),
+            (
+                "app.kubernetes.io/managed-by".to_owned(),
+                "postrider".to_owned(),
+            ),
+        ]));
+        secret.metadata.annotations = Some(BTreeMap::from([
+            (SELECTOR_ANNOTATION.to_owned(), self.selector.to_string()),
+            (
+                ALGORITHM_ANNOTATION.to_owned(),
+                algorithm_name(self.algorithm).to_owned(),
+            ),
+            (STATE_ANNOTATION.to_owned(), self.state.to_string()),
+        ]));
+        secret
+    }
+}
+
+/// The name of an algorithm, as in `spec.dkim.keys`.
+#[must_use]
+pub fn algorithm_name(algorithm: KeyAlgorithm) -> &'static str {
+    match algorithm {
+        KeyAlgorithm::RSA2048 => "RSA2048",
+        KeyAlgorithm::RSA4096 => "RSA4096",
+        KeyAlgorithm::Ed25519 => "Ed25519",
+    }
+}
+
+fn algorithm(name: &str) -> Option<KeyAlgorithm> {
+    [
+        KeyAlgorithm::RSA2048,
+        KeyAlgorithm::RSA4096,
+        KeyAlgorithm::Ed25519,
+    ]
+    .into_iter()
+    .find(|algorithm| algorithm_name(*algorithm) == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> DkimKey {
+        DkimKey {
+            secret: "example-pr-1".into(),
+            sending_domain: "example".into(),
+            selector: "pr-1".parse().unwrap(),
+            algorithm: KeyAlgorithm::Ed25519,
+            state: KeyState::Visible,
+            private_key: "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n".into(),
+        }
+    }
+
+    #[test]
+    fn a_key_survives_its_secret_and_does_not_print() {
+        assert_eq!(DkimKey::try_from(&key().to_secret()).unwrap(), key());
+        assert!(!format!("{:?}", key()).contains("AA=="));
+    }
+
+    #[test]
+    fn a_spoilt_secret_is_refused_by_field() {
+        let spoil = |change: fn(&mut Secret)| {
+            let mut secret = key().to_secret();
+            change(&mut secret);
+            DkimKey::try_from(&secret).expect_err("spoilt").to_string()
+        };
+        let no_type = spoil(|s| s.type_ = Some("Opaque".into()));
+        assert!(no_type.contains("Opaque"), "{no_type}");
+        let no_label = spoil(|s| s.metadata.labels = None);
+        assert!(no_label.contains(DOMAIN_LABEL), "{no_label}");
+        let no_key = spoil(|s| s.data = None);
+        assert!(no_key.contains(DATA_KEY), "{no_key}");
+        let bad_state = spoil(|s| {
+            let annotations = s.metadata.annotations.as_mut().unwrap();
+            annotations.insert(STATE_ANNOTATION.into(), "Sleeping".into());
+        });
+        assert!(bad_state.contains("Sleeping"), "{bad_state}");
+    }
+}

@@ -1,0 +1,252 @@
+//! What the relays of each pool have loaded, by their own reports.
+//!
+//! Guarantees: a document counts as loaded everywhere only when every pod the pool should have, and
+//! at least one, has reported exactly the rendered bytes. A pod that is replaced counts as not
+//! having reported. Nothing is persisted: after a restart of the operator all is unknown until the
+//! pods have been asked again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{PoisonError, RwLock},
+};
+
+use postrider_crds::{
+    DomainName, Selector,
+    relay_config::{Report, layout, shard_of},
+};
+
+/// Namespace and name of a RelayPool.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// What has been rendered for a pool, and which pods should have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rendered {
+    /// Path below the configuration directory to digest.
+    pub documents: BTreeMap<String, String>,
+    /// Selectors in the keyring, by domain, whatever their state.
+    pub selectors: BTreeMap<DomainName, BTreeSet<Selector>>,
+    /// UIDs by name of the pods the pool should have; `None` for one that does not exist yet.
+    pub members: BTreeMap<String, Option<String>>,
+}
+
+/// A pod's last report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodReport {
+    /// UID of the pod that gave it.
+    pub uid: String,
+    /// What it said; `None`: it did not answer.
+    pub report: Option<Report>,
+}
+
+/// A pool's part of [`Loaded`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolState {
+    /// What has been rendered.
+    pub rendered: Rendered,
+    /// Last reports, by pod name.
+    pub reports: BTreeMap<String, PodReport>,
+}
+
+impl PoolState {
+    /// The report of the pod `name` with UID `uid`, if it is of that very pod and it answered.
+    #[must_use]
+    pub fn report(&self, name: &str, uid: &str) -> Option<&Report> {
+        let entry = self.reports.get(name).filter(|entry| entry.uid == uid)?;
+        entry.report.as_ref()
+    }
+
+    /// True when every pod the pool should have, and at least one, reports `digest` for `document`.
+    #[must_use]
+    pub fn all_loaded(&self, document: &str, digest: &str) -> bool {
+        let has = |(name, uid): (&String, &Option<String>)| {
+            let report = uid.as_ref().and_then(|uid| self.report(name, uid));
+            let loaded = report.and_then(|report| report.documents.get(document));
+            loaded.is_some_and(|loaded| loaded == digest)
+        };
+        !self.rendered.members.is_empty() && self.rendered.members.iter().all(has)
+    }
+
+    /// True when the rendered keyring has `selector` of `domain` and is loaded everywhere.
+    #[must_use]
+    pub fn selector_loaded_everywhere(&self, domain: &DomainName, selector: &Selector) -> bool {
+        let selectors = self.rendered.selectors.get(domain);
+        let document = layout::keyring(shard_of(domain));
+        let digest = self.rendered.documents.get(&document);
+        selectors.is_some_and(|selectors| selectors.contains(selector))
+            && digest.is_some_and(|digest| self.all_loaded(&document, digest))
+    }
+}
+
+/// What the relays of each pool have loaded.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pools: RwLock<BTreeMap<PoolKey, PoolState>>,
+}
+
+impl Loaded {
+    /// The digest of `document` as last rendered for `pool`.
+    #[must_use]
+    pub fn rendered_digest(&self, pool: &PoolKey, document: &str) -> Option<String> {
+        self.with(pool, |state| {
+            state.rendered.documents.get(document).cloned()
+        })?
+    }
+
+    /// True when every pod of `pool`, and at least one, reports `digest` for `document`.
+    #[must_use]
+    pub fn all_loaded(&self, pool: &PoolKey, document: &str, digest: &str) -> bool {
+        self.with(pool, |state| state.all_loaded(document, digest))
+            .unwrap_or(false)
+    }
+
+    /// True when every pod of `pool`, and at least one, has loaded a keyring with `selector` of
+    /// `domain`: what has to hold before that key may sign.
+    #[must_use]
+    pub fn selector_loaded_everywhere(
+        &self,
+        pool: &PoolKey,
+        domain: &DomainName,
+        selector: &Selector,
+    ) -> bool {
+        self.with(pool, |state| {
+            state.selector_loaded_everywhere(domain, selector)
+        })
+        .unwrap_or(false)
+    }
+
+    /// All that is known of `pool`.
+    #[must_use]
+    pub fn state(&self, pool: &PoolKey) -> PoolState {
+        self.with(pool, Clone::clone).unwrap_or_default()
+    }
+
+    /// Takes note of what has been rendered; true when it differs from before.
+    pub fn set_rendered(&self, pool: &PoolKey, rendered: Rendered) -> bool {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        let state = pools.entry(pool.clone()).or_default();
+        let changed = state.rendered != rendered;
+        state
+            .reports
+            .retain(|name, _| rendered.members.contains_key(name));
+        state.rendered = rendered;
+        changed
+    }
+
+    /// Takes note of a report; true when it differs from the one before. A pod that is no member
+    /// is ignored.
+    pub fn set_report(&self, pool: &PoolKey, pod: &str, report: PodReport) -> bool {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(state) = pools.get_mut(pool) else {
+            return false;
+        };
+        if !state.rendered.members.contains_key(pod) {
+            return false;
+        }
+        let before = state.reports.insert(pod.to_owned(), report.clone());
+        before.as_ref() != Some(&report)
+    }
+
+    /// Forgets `pool`.
+    pub fn forget(&self, pool: &PoolKey) {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        pools.remove(pool);
+    }
+
+    fn with<T>(&self, pool: &PoolKey, read: impl FnOnce(&PoolState) -> T) -> Option<T> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.get(pool).map(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool() -> PoolKey {
+        PoolKey {
+            namespace: "mail".into(),
+            name: "default".into(),
+        }
+    }
+
+    fn domain() -> DomainName {
+        "example.com".parse().unwrap()
+    }
+
+    fn rendered(members: &[(&str, Option<&str>)]) -> Rendered {
+        let document = layout::keyring(shard_of(&domain()));
+        let selectors = BTreeSet::from(["pr-1".parse().unwrap()]);
+        Rendered {
+            documents: BTreeMap::from([(document, "d1".to_owned())]),
+            selectors: BTreeMap::from([(domain(), selectors)]),
+            members: members
+                .iter()
+                .map(|(name, uid)| ((*name).to_owned(), uid.map(str::to_owned)))
+                .collect(),
+        }
+    }
+
+    fn reports(loaded: &Loaded, pod: &str, uid: &str, digest: &str) -> bool {
+        let document = layout::keyring(shard_of(&domain()));
+        let report = PodReport {
+            uid: uid.into(),
+            report: Some(Report {
+                pod: pod.into(),
+                documents: BTreeMap::from([(document, digest.to_owned())]),
+                refused: Vec::new(),
+                queue: Default::default(),
+                not_ready: None,
+            }),
+        };
+        loaded.set_report(&pool(), pod, report)
+    }
+
+    fn everywhere(loaded: &Loaded) -> bool {
+        loaded.selector_loaded_everywhere(&pool(), &domain(), &"pr-1".parse().unwrap())
+    }
+
+    #[test]
+    fn every_member_must_have_reported_the_rendered_bytes() {
+        let loaded = Loaded::default();
+        assert!(!everywhere(&loaded));
+        loaded.set_rendered(
+            &pool(),
+            rendered(&[("p-0", Some("u0")), ("p-1", Some("u1"))]),
+        );
+        assert!(reports(&loaded, "p-0", "u0", "d1"));
+        assert!(!everywhere(&loaded));
+        assert!(reports(&loaded, "p-1", "u1", "d0"));
+        assert!(!everywhere(&loaded));
+        assert!(reports(&loaded, "p-1", "u1", "d1"));
+        assert!(everywhere(&loaded));
+        assert!(
+            !reports(&loaded, "p-1", "u1", "d1"),
+            "the same report is no change"
+        );
+        let other = "pr-2".parse().unwrap();
+        assert!(!loaded.selector_loaded_everywhere(&pool(), &domain(), &other));
+    }
+
+    #[test]
+    fn a_new_missing_or_replaced_member_undoes_it() {
+        for members in [
+            &[("p-0", Some("u0")), ("p-1", Some("u1"))][..],
+            &[("p-0", Some("u0")), ("p-1", None)],
+            &[("p-0", Some("u9"))],
+            &[],
+        ] {
+            let loaded = Loaded::default();
+            loaded.set_rendered(&pool(), rendered(&[("p-0", Some("u0"))]));
+            reports(&loaded, "p-0", "u0", "d1");
+            assert!(everywhere(&loaded));
+            loaded.set_rendered(&pool(), rendered(members));
+            assert!(!everywhere(&loaded), "{members:?}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The command line: every way to set up an operator process.
+//!
+//! Promises: a flag exists only when it works; a bad value is refused by name before anything is
+//! opened.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, ValueEnum};
+
+/// Arguments of `postrider-operator`.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "postrider-operator", version, about = "The Postrider operator")]
+pub struct Settings {
+    /// Namespace to watch; may be given several times. None: all namespaces.
+    #[arg(long = "watch-namespace", value_name = "NAMESPACE", value_parser = namespace)]
+    pub watch_namespaces: Vec<String>,
+    /// Image of the relay pods.
+    #[arg(long, value_name = "IMAGE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub relay_image: String,
+    /// DNS server, as ADDRESS:PORT, that domains are verified through and relays deliver by; may
+    /// be given several times. None: those of /etc/resolv.conf.
+    #[arg(long = "resolver", value_name = "ADDRESS:PORT")]
+    pub resolvers: Vec<SocketAddr>,
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9090")]
+    pub metrics_address: SocketAddr,
+    /// How this process proves to be the only one at work.
+    #[command(flatten)]
+    pub election: ElectionSettings,
+    /// Form of the log.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How this process proves to be the only one at work.
+#[derive(Clone, Debug, Args)]
+pub struct ElectionSettings {
+    /// Wait for a Lease before working, so that several replicas may run.
+    #[arg(long, requires = "lease_namespace")]
+    pub leader_elect: bool,
+    /// Namespace of the Lease.
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", value_parser = namespace)]
+    pub lease_namespace: Option<String>,
+    /// Name of the Lease.
+    #[arg(long, value_name = "NAME", default_value = "postrider-operator")]
+    pub lease_name: String,
+    /// Who this process is, in the Lease and in events: the pod's name.
+    #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "postrider-operator",
+          value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub identity: String,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A namespace name (RFC 1123 label).
+fn namespace(value: &str) -> Result<String, String> {
+    let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let good = (1..=63).contains(&value.len())
+        && value.chars().all(label)
+        && !value.starts_with('-')
+        && !value.ends_with('-');
+    if good {
+        Ok(value.to_owned())
+    } else {
+        Err("is no namespace name; use at most 63 lower-case letters, digits, hyphens".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Settings, clap::Error> {
+        Settings::try_parse_from([&["postrider-operator"], arguments].concat())
+    }
+
+    #[test]
+    fn repeated_flags_add_up() {
+        let settings = parse(&[
+            "--relay-image=relay:1",
+            "--watch-namespace=a",
+            "--watch-namespace=b",
+            "--resolver=10.0.0.10:53",
+        ])
+        .unwrap();
+        assert_eq!(settings.watch_namespaces, ["a", "b"]);
+        assert_eq!(settings.resolvers.len(), 1);
+    }
+
+    #[test]
+    fn bad_values_are_refused_by_name() {
+        for (arguments, part) in [
+            (&["--watch-namespace=A_b", "--relay-image=x"][..], "A_b"),
+            (&["--relay-image="][..], "relay-image"),
+            (
+                &["--relay-image=x", "--resolver=10.0.0.10"][..],
+                "10.0.0.10",
+            ),
+            (&[][..], "--relay-image"),
+        ] {
+            let error = parse(arguments).expect_err(part).to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The caches: every object the controllers look at, kept current by one watch a kind and scope.
+//!
+//! Guarantees: controllers read these and never list. A change wakes whoever depends on the object
+//! ([`triggers`]); after a watch had to start over, everything is woken, since what was missed is
+//! not known. An object that cannot be decoded is skipped with a log line and the last good version
+//! of it stays; it cannot stop a watch. Secrets nobody here reads are not even listed.
+
+mod triggers;
+
+use std::{collections::BTreeSet, fmt::Debug, pin::pin, sync::Arc};
+
+use futures::StreamExt as _;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
+    },
+};
+use kube::{
+    Api, Client, Resource,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{self, ObjectRef, Store, store::Writer},
+        watcher::{self, Event, watcher},
+    },
+};
+use postrider_crds::{RelayPool, SendingDomain, SuppressionList};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use crate::{
+    names::POOL_LABEL,
+    queues::{Queues, Trigger},
+};
+
+/// Leaves out the Secrets that are large or many and that nothing here refers to.
+const SECRETS_READ: &str = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token";
+
+/// Caches of one scope.
+#[derive(Clone)]
+pub struct Stores {
+    /// RelayPools.
+    pub pools: Store<RelayPool>,
+    /// SendingDomains.
+    pub domains: Store<SendingDomain>,
+    /// SuppressionLists.
+    pub lists: Store<SuppressionList>,
+    /// All Secrets.
+    pub secrets: Store<Secret>,
+    /// All ConfigMaps.
+    pub config_maps: Store<ConfigMap>,
+    /// Pods of pools.
+    pub pods: Store<Pod>,
+    /// StatefulSets of pools.
+    pub stateful_sets: Store<StatefulSet>,
+    /// Services of pools.
+    pub services: Store<Service>,
+    /// ServiceAccounts of pools.
+    pub service_accounts: Store<ServiceAccount>,
+    /// PodDisruptionBudgets of pools.
+    pub budgets: Store<PodDisruptionBudget>,
+    /// Volumes of pools.
+    pub claims: Store<PersistentVolumeClaim>,
+}
+
+/// The writing ends of [`Stores`].
+pub struct Writers {
+    pools: Writer<RelayPool>,
+    domains: Writer<SendingDomain>,
+    lists: Writer<SuppressionList>,
+    secrets: Writer<Secret>,
+    config_maps: Writer<ConfigMap>,
+    pods: Writer<Pod>,
+    stateful_sets: Writer<StatefulSet>,
+    services: Writer<Service>,
+    service_accounts: Writer<ServiceAccount>,
+    budgets: Writer<PodDisruptionBudget>,
+    claims: Writer<PersistentVolumeClaim>,
+}
+
+/// The watches ended before the caches were filled: the process is stopping.
+#[derive(Debug, thiserror::Error)]
+#[error("watches ended before the caches were filled")]
+pub struct Stopped;
+
+impl Stores {
+    /// Empty caches and what fills them.
+    #[must_use]
+    pub fn new() -> (Self, Writers) {
+        let (pools, pool_writer) = reflector::store();
+        let (domains, domain_writer) = reflector::store();
+        let (lists, list_writer) = reflector::store();
+        let (secrets, secret_writer) = reflector::store();
+        let (config_maps, config_map_writer) = reflector::store();
+        let (pods, pod_writer) = reflector::store();
+        let (stateful_sets, stateful_set_writer) = reflector::store();
+        let (services, service_writer) = reflector::store();
+        let (service_accounts, service_account_writer) = reflector::store();
+        let (budgets, budget_writer) = reflector::store();
+        let (claims, claim_writer) = reflector::store();
+        let stores = Self {
+            pools,
+            domains,
+            lists,
+            secrets,
+            config_maps,
+            pods,
+            stateful_sets,
+            services,
+            service_accounts,
+            budgets,
+            claims,
+        };
+        let writers = Writers {
+            pools: pool_writer,
+            domains: domain_writer,
+            lists: list_writer,
+            secrets: secret_writer,
+            config_maps: config_map_writer,
+            pods: pod_writer,
+            stateful_sets: stateful_set_writer,
+            services: service_writer,
+            service_accounts: service_account_writer,
+            budgets: budget_writer,
+            claims: claim_writer,
+        };
+        (stores, writers)
+    }
+
+    /// Waits until every cache holds all that there is.
+    ///
+    /// # Errors
+    ///
+    /// When a watch has ended instead.
+    pub async fn filled(&self) -> Result<(), Stopped> {
+        let all = async {
+            self.pools.wait_until_ready().await?;
+            self.domains.wait_until_ready().await?;
+            self.lists.wait_until_ready().await?;
+            self.secrets.wait_until_ready().await?;
+            self.config_maps.wait_until_ready().await?;
+            self.pods.wait_until_ready().await?;
+            self.stateful_sets.wait_until_ready().await?;
+            self.services.wait_until_ready().await?;
+            self.service_accounts.wait_until_ready().await?;
+            self.budgets.wait_until_ready().await?;
+            self.claims.wait_until_ready().await
+        };
+        all.await
+            .map_err(|_: reflector::store::WriterDropped| Stopped)
+    }
+}
+
+/// The object of this namespace and name in `store`.
+#[must_use]
+pub fn get<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.get(&ObjectRef::new(name).within(namespace))
+}
+
+/// Starts the watches of a scope.
+pub struct Watches {
+    /// The client to watch with.
+    pub client: Client,
+    /// The namespace; `None`: all.
+    pub namespace: Option<String>,
+    /// For telling who depends on a changed object.
+    pub stores: Stores,
+    /// Whom to wake.
+    pub queues: Queues,
+}
+
+impl Watches {
+    /// Spawns every watch on `tasks`; they end when aborted.
+    pub fn start(&self, writers: Writers, tasks: &mut JoinSet<()>) {
+        let all = watcher::Config::default();
+        let of_pools = watcher::Config::default().labels(POOL_LABEL);
+        let secrets = watcher::Config::default().fields(SECRETS_READ);
+        tasks.spawn(self.watch(writers.pools, all.clone(), triggers::of_pool));
+        tasks.spawn(self.watch(writers.domains, all.clone(), triggers::of_domain));
+        tasks.spawn(self.watch(writers.lists, all.clone(), triggers::of_list));
+        tasks.spawn(self.watch(writers.secrets, secrets, triggers::of_secret));
+        tasks.spawn(self.watch(writers.config_maps, all, triggers::of_config_map));
+        tasks.spawn(self.watch(writers.pods, of_pools.clone(), triggers::of_child));
+        tasks.spawn(self.watch(writers.stateful_sets, of_pools.clone(), triggers::of_child));
+        tasks.spawn(self.watch(writers.services, of_pools.clone(), triggers::of_child));
+        tasks.spawn(self.watch(
+            writers.service_accounts,
+            of_pools.clone(),
+            triggers::of_child,
+        ));
+        tasks.spawn(self.watch(writers.budgets, of_pools.clone(), triggers::of_child));
+        tasks.spawn(self.watch(writers.claims, of_pools, triggers::of_child));
+    }
+
+    fn watch<K>(
+        &self,
+        mut writer: Writer<K>,
+        config: watcher::Config,
+        dependants: fn(&K, &Stores) -> BTreeSet<Trigger>,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + DeserializeOwned
+            + Clone
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        let api: Api<DeserializeGuard<K>> = match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let (stores, queues) = (self.stores.clone(), self.queues.clone());
+        async move {
+            let mut events = pin!(watcher(api, config).default_backoff());
+            while let Some(event) = events.next().await {
+                let event = match event {
+                    Ok(event) => event,
+                    Err(error) => {
+                        tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted");
+                        continue;
+                    }
+                };
+                let Some(event) = decoded(event) else {
+                    continue;
+                };
+                writer.apply_watcher_event(&event);
+                for trigger in woken_by(&event, &stores, dependants) {
+                    queues.send(trigger).await;
+                }
+            }
+        }
+    }
+}
+
+/// `event` with its object, without what nobody reads; `None` when the object is undecodable.
+fn decoded<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
+    let (guard, wrap): (DeserializeGuard<K>, fn(K) -> Event<K>) = match event {
+        Event::Init => return Some(Event::Init),
+        Event::InitDone => return Some(Event::InitDone),
+        Event::Apply(guard) => (guard, Event::Apply),
+        Event::InitApply(guard) => (guard, Event::InitApply),
+        Event::Delete(guard) => (guard, Event::Delete),
+    };
+    match guard.0 {
+        Ok(mut object) => {
+            object.meta_mut().managed_fields = None;
+            Some(wrap(object))
+        }
+        Err(invalid) => {
+            let name = invalid.metadata.name.unwrap_or_default();
+            let namespace = invalid.metadata.namespace.unwrap_or_default();
+            let kind = K::kind(&());
+            tracing::warn!(%kind, namespace, name, error = invalid.error, "object skipped");
+            None
+        }
+    }
+}
+
+fn woken_by<K: Clone>(
+    event: &Event<K>,
+    stores: &Stores,
+    dependants: fn(&K, &Stores) -> BTreeSet<Trigger>,
+) -> BTreeSet<Trigger> {
+    match event {
+        // Filling: one InitDone follows and wakes everything.
+        Event::Init | Event::InitApply(_) => BTreeSet::new(),
+        Event::InitDone => BTreeSet::from([Trigger::Everything]),
+        Event::Apply(object) | Event::Delete(object) => dependants(object, stores),
+    }
+}

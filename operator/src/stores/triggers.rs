@@ -1,0 +1,162 @@
+//! Who depends on a changed object. Pure functions of the object and the caches.
+//!
+//! Promises: references never leave a namespace, so neither does a trigger. Waking somebody in vain
+//! costs a look at the caches; not waking somebody would be a bug.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Resource, ResourceExt as _};
+use postrider_crds::{RelayPool, SendingDomain, SuppressionList, SuppressionSource};
+
+use super::Stores;
+use crate::{
+    keys,
+    names::{POOL_LABEL, SUPPRESSION_SHARD_LABEL},
+    queues::Trigger,
+};
+
+/// A pool wakes itself, its domains (egress addresses, existence) and its lists.
+pub(super) fn of_pool(pool: &RelayPool, stores: &Stores) -> BTreeSet<Trigger> {
+    let (namespace, name) = (pool.namespace().unwrap_or_default(), pool.name_any());
+    let mut woken = dependants_of_pool(&namespace, &name, stores);
+    for list in &pool.spec.suppression_lists {
+        woken.insert(Trigger::List(namespace.clone(), list.name.clone()));
+    }
+    woken.insert(Trigger::Pool(namespace, name));
+    woken
+}
+
+/// A domain wakes itself, its pool, and whoever claims the same domain.
+pub(super) fn of_domain(domain: &SendingDomain, stores: &Stores) -> BTreeSet<Trigger> {
+    let namespace = domain.namespace().unwrap_or_default();
+    let rivals = stores.domains.state_filter(|other| {
+        other.spec.domain == domain.spec.domain && other.namespace() == domain.namespace()
+    });
+    let mut woken: BTreeSet<Trigger> = rivals
+        .iter()
+        .map(|rival| Trigger::Domain(namespace.clone(), rival.name_any()))
+        .collect();
+    let pool = domain.spec.pool_ref.name.clone();
+    woken.insert(Trigger::Pool(namespace.clone(), pool));
+    woken.insert(Trigger::Domain(namespace, domain.name_any()));
+    woken
+}
+
+/// A list wakes itself and the pools that name it.
+pub(super) fn of_list(list: &SuppressionList, stores: &Stores) -> BTreeSet<Trigger> {
+    let (namespace, name) = (list.namespace().unwrap_or_default(), list.name_any());
+    let pools = stores.pools.state_filter(|pool| {
+        pool.metadata.namespace == list.metadata.namespace
+            && pool.spec.suppression_lists.iter().any(|l| l.name == name)
+    });
+    let mut woken: BTreeSet<Trigger> = pools
+        .iter()
+        .map(|pool| Trigger::Pool(namespace.clone(), pool.name_any()))
+        .collect();
+    woken.insert(Trigger::List(namespace, name));
+    woken
+}
+
+/// A Secret wakes its owner and everyone who refers to it.
+pub(super) fn of_secret(secret: &Secret, stores: &Stores) -> BTreeSet<Trigger> {
+    let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+    let mut woken = of_child(secret, stores);
+    if let Some(domain) = secret.labels().get(keys::DOMAIN_LABEL) {
+        woken.insert(Trigger::Domain(namespace.clone(), domain.clone()));
+        let domain = super::get(&stores.domains, &namespace, domain);
+        woken
+            .extend(domain.map(|d| Trigger::Pool(namespace.clone(), d.spec.pool_ref.name.clone())));
+    }
+    if secret.labels().contains_key(SUPPRESSION_SHARD_LABEL) {
+        let pool = secret.labels().get(POOL_LABEL).cloned().unwrap_or_default();
+        if let Some(pool) = super::get(&stores.pools, &namespace, &pool) {
+            let lists = pool.spec.suppression_lists.iter();
+            woken.extend(lists.map(|l| Trigger::List(namespace.clone(), l.name.clone())));
+        }
+    }
+    for pool in stores
+        .pools
+        .state_filter(|p| p.namespace().as_deref() == Some(&namespace))
+    {
+        if pool
+            .spec
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.secret_ref.name == name)
+        {
+            woken.insert(Trigger::Pool(namespace.clone(), pool.name_any()));
+        }
+    }
+    for domain in stores
+        .domains
+        .state_filter(|d| d.namespace().as_deref() == Some(&namespace))
+    {
+        if domain
+            .spec
+            .senders
+            .iter()
+            .any(|s| s.secret_ref.name == name)
+        {
+            woken.insert(Trigger::Domain(namespace.clone(), domain.name_any()));
+            let pool = domain.spec.pool_ref.name.clone();
+            woken.insert(Trigger::Pool(namespace.clone(), pool));
+        }
+    }
+    woken.extend(lists_with_source(&namespace, stores, |source| {
+        source
+            .secret_ref
+            .as_ref()
+            .is_some_and(|key| key.name == name)
+    }));
+    woken
+}
+
+/// A ConfigMap wakes its pool and the lists that read it.
+pub(super) fn of_config_map(map: &ConfigMap, stores: &Stores) -> BTreeSet<Trigger> {
+    let (namespace, name) = (map.namespace().unwrap_or_default(), map.name_any());
+    let mut woken = of_child(map, stores);
+    woken.extend(lists_with_source(&namespace, stores, |source| {
+        source
+            .config_map_ref
+            .as_ref()
+            .is_some_and(|key| key.name == name)
+    }));
+    woken
+}
+
+/// What belongs to a pool wakes the pool.
+pub(super) fn of_child<K: Resource<DynamicType = ()>>(
+    child: &K,
+    _stores: &Stores,
+) -> BTreeSet<Trigger> {
+    let namespace = child.namespace().unwrap_or_default();
+    let pool = child.labels().get(POOL_LABEL).cloned();
+    pool.map(|pool| Trigger::Pool(namespace, pool))
+        .into_iter()
+        .collect()
+}
+
+fn dependants_of_pool(namespace: &str, pool: &str, stores: &Stores) -> BTreeSet<Trigger> {
+    let domains = stores.domains.state_filter(|domain| {
+        domain.namespace().as_deref() == Some(namespace) && domain.spec.pool_ref.name == pool
+    });
+    domains
+        .iter()
+        .map(|domain| Trigger::Domain(namespace.to_owned(), domain.name_any()))
+        .collect()
+}
+
+fn lists_with_source(
+    namespace: &str,
+    stores: &Stores,
+    reads: impl Fn(&SuppressionSource) -> bool,
+) -> Vec<Trigger> {
+    let lists = stores.lists.state_filter(|list| {
+        list.namespace().as_deref() == Some(namespace) && list.spec.sources.iter().any(&reads)
+    });
+    lists
+        .iter()
+        .map(|list| Trigger::List(namespace.to_owned(), list.name_any()))
+        .collect()
+}
