@@ -21,7 +21,7 @@ use crate::{
     lease::{Candidate, Lost},
     metrics::Metrics,
     queues::{Inboxes, Queues},
-    relay_pool::{credentials::VerifierCache, loaded::Loaded},
+    relay_pool::{self, QueuesWritten, credentials::VerifierCache, loaded::Loaded, reports},
     settings::Settings,
     stores::{Stores, Watches},
 };
@@ -213,6 +213,7 @@ impl Process {
             backoff: Backoff::new(fastrand::u64(..)),
             loaded: Loaded::default(),
             verifiers: VerifierCache::default(),
+            queues_written: QueuesWritten::default(),
             stop: self.stop.clone(),
         };
         (Arc::new(context), inboxes)
@@ -220,4 +221,7 @@ impl Process {
 }
 
 /// Starts every controller of a scope.
-fn start_controllers(_context: &Arc<Context>, _inboxes: Inboxes, _controllers: &mut JoinSet<()>) {}
+fn start_controllers(context: &Arc<Context>, inboxes: Inboxes, controllers: &mut JoinSet<()>) {
+    controllers.spawn(relay_pool::run(context.clone(), inboxes.pools));
+    controllers.spawn(reports::run(context.clone()));
+}

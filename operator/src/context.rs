@@ -12,7 +12,7 @@ use crate::{
     events::Events,
     metrics::Metrics,
     queues::Queues,
-    relay_pool::{credentials::VerifierCache, loaded::Loaded},
+    relay_pool::{QueuesWritten, credentials::VerifierCache, loaded::Loaded},
     settings::Settings,
     stores::Stores,
 };
@@ -41,6 +41,8 @@ pub struct Context {
     pub loaded: Loaded,
     /// Password verifiers already derived.
     pub verifiers: VerifierCache,
+    /// When each pool's queue depth was last written.
+    pub queues_written: QueuesWritten,
     /// Cancelled when the process is asked to stop.
     pub stop: CancellationToken,
 }

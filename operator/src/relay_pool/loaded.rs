@@ -29,6 +29,8 @@ pub struct PoolKey {
 pub struct Rendered {
     /// Path below the configuration directory to digest.
     pub documents: BTreeMap<String, String>,
+    /// The same for certificates and their keys, which relays need not report.
+    pub certificates: BTreeMap<String, String>,
     /// Selectors in the keyring, by domain, whatever their state.
     pub selectors: BTreeMap<DomainName, BTreeSet<Selector>>,
     /// UIDs by name of the pods the pool should have; `None` for one that does not exist yet.
@@ -152,10 +154,10 @@ impl Loaded {
         before.as_ref() != Some(&report)
     }
 
-    /// Forgets `pool`.
-    pub fn forget(&self, pool: &PoolKey) {
+    /// Forgets every pool that is not among `existing`.
+    pub fn retain(&self, existing: &[PoolKey]) {
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
-        pools.remove(pool);
+        pools.retain(|pool, _| existing.contains(pool));
     }
 
     fn with<T>(&self, pool: &PoolKey, read: impl FnOnce(&PoolState) -> T) -> Option<T> {
@@ -184,6 +186,7 @@ mod tests {
         let selectors = BTreeSet::from(["pr-1".parse().unwrap()]);
         Rendered {
             documents: BTreeMap::from([(document, "d1".to_owned())]),
+            certificates: BTreeMap::new(),
             selectors: BTreeMap::from([(domain(), selectors)]),
             members: members
                 .iter()

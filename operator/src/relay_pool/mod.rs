@@ -1,4 +1,50 @@
 //! RelayPools: the pods that take custody of mail, everything they need, and what they report.
+//!
+//! `observe` reads the caches, `plan` and `status` decide (pure), `apply` writes; `reports` asks
+//! the relays beside that.
 
+mod apply;
+pub mod build;
+pub mod certificates;
+pub mod config;
 pub mod credentials;
+pub mod domains;
 pub mod loaded;
+pub mod observe;
+pub mod pki;
+pub mod plan;
+pub mod reports;
+mod status;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+use postrider_crds::RelayPool;
+
+use self::loaded::PoolKey;
+use crate::{Context, controller, queues::Inbox};
+
+/// Runs the controller until the process stops.
+pub async fn run(ctx: Arc<Context>, inbox: Inbox<RelayPool>) {
+    let store = ctx.stores.pools.clone();
+    controller::run(ctx, store, inbox, apply::reconcile).await;
+}
+
+/// When the depth of each pool's queue was last written to its status.
+#[derive(Debug, Default)]
+pub struct QueuesWritten(Mutex<HashMap<PoolKey, Timestamp>>);
+
+impl QueuesWritten {
+    fn get(&self, pool: &PoolKey) -> Option<Timestamp> {
+        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        written.get(pool).copied()
+    }
+
+    fn set(&self, pool: &PoolKey, at: Timestamp) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        written.insert(pool.clone(), at);
+    }
+}

@@ -1,0 +1,137 @@
+//! Reads the world of one pool from the caches. Nothing is decided here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{PersistentVolumeClaim, Pod, Secret},
+};
+use kube::{Resource, ResourceExt as _, runtime::reflector::Store};
+use postrider_crds::{RelayPool, SendingDomain, relay_config::Credentials};
+
+use super::{
+    certificates::Certificates,
+    credentials::{self, Senders},
+    domains,
+    loaded::{PoolKey, PoolState},
+};
+use crate::{
+    Context,
+    keys::DkimKey,
+    names::{POOL_LABEL, SUPPRESSION_SHARD_LABEL},
+    stores,
+};
+
+/// All that a pool's plan depends on.
+#[derive(Clone)]
+pub struct Observation {
+    /// Wall time.
+    pub now: Timestamp,
+    /// The pool.
+    pub pool: Arc<RelayPool>,
+    /// Image of the relays.
+    pub image: String,
+    /// Resolvers the relays are to use.
+    pub resolvers: Vec<SocketAddr>,
+    /// The StatefulSet, if there is one.
+    pub stateful_set: Option<Arc<StatefulSet>>,
+    /// The pods.
+    pub pods: Vec<Arc<Pod>>,
+    /// The volumes.
+    pub claims: Vec<Arc<PersistentVolumeClaim>>,
+    /// The pool's own Secrets, by name.
+    pub secrets: BTreeMap<String, Arc<Secret>>,
+    /// The SendingDomains it serves, by domain.
+    pub domains: Vec<Arc<SendingDomain>>,
+    /// Usable DKIM keys of the namespace.
+    pub keys: Vec<DkimKey>,
+    /// Who may log in.
+    pub senders: Senders,
+    /// Their verifiers.
+    pub credentials: Credentials,
+    /// Names of the SuppressionLists that exist.
+    pub lists: BTreeSet<String>,
+    /// The certificates.
+    pub certificates: Certificates,
+    /// What the relays report.
+    pub state: PoolState,
+    /// When the depth of the queue was last written to the status.
+    pub queue_written_at: Option<Timestamp>,
+}
+
+/// Namespace and name of `pool`.
+#[must_use]
+pub fn key(pool: &RelayPool) -> PoolKey {
+    PoolKey {
+        namespace: pool.namespace().unwrap_or_default(),
+        name: pool.name_any(),
+    }
+}
+
+/// Reads the caches for `pool`.
+#[must_use]
+pub fn observe(ctx: &Context, pool: Arc<RelayPool>, certificates: Certificates) -> Observation {
+    let key = key(&pool);
+    let PoolKey { namespace, name } = &key;
+    let all = in_namespace(&ctx.stores.domains, namespace);
+    let served = domains::served(name, &all);
+    let secret = |name: &str| stores::get(&ctx.stores.secrets, namespace, name);
+    let senders = credentials::senders(&served, secret);
+    let credentials = ctx.verifiers.credentials(namespace, &senders, secret);
+    let secrets = of_pool(&ctx.stores.secrets, &key);
+    let keys = in_namespace(&ctx.stores.secrets, namespace);
+    let lists = in_namespace(&ctx.stores.lists, namespace);
+    Observation {
+        now: ctx.now(),
+        image: ctx.settings.relay_image.clone(),
+        resolvers: ctx.settings.resolvers.clone(),
+        stateful_set: stores::get(&ctx.stores.stateful_sets, namespace, name),
+        pods: of_pool(&ctx.stores.pods, &key),
+        claims: of_pool(&ctx.stores.claims, &key),
+        secrets: secrets.into_iter().map(|s| (s.name_any(), s)).collect(),
+        domains: served,
+        keys: keys
+            .iter()
+            .filter_map(|s| DkimKey::try_from(s.as_ref()).ok())
+            .collect(),
+        senders,
+        credentials,
+        lists: lists.iter().map(|list| list.name_any()).collect(),
+        certificates,
+        state: ctx.loaded.state(&key),
+        queue_written_at: ctx.queues_written.get(&key),
+        pool,
+    }
+}
+
+/// The suppression shard that `secret` holds, by its label.
+#[must_use]
+pub fn suppression_shard(secret: &Secret) -> Option<u32> {
+    secret.labels().get(SUPPRESSION_SHARD_LABEL)?.parse().ok()
+}
+
+/// The objects of a namespace.
+pub(crate) fn in_namespace<K>(store: &Store<K>, namespace: &str) -> Vec<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.state_filter(|object| object.meta().namespace.as_deref() == Some(namespace))
+}
+
+/// The objects labelled as the pool's, by name.
+pub(crate) fn of_pool<K>(store: &Store<K>, pool: &PoolKey) -> Vec<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let mut objects = store.state_filter(|object| {
+        object.meta().namespace.as_deref() == Some(&pool.namespace)
+            && object.labels().get(POOL_LABEL) == Some(&pool.name)
+    });
+    objects.sort_by_key(|object| object.name_any());
+    objects
+}

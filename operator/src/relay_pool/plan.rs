@@ -1,0 +1,229 @@
+//! Decides what a pool's objects, documents and status should be. Pure.
+//!
+//! Promises: a document that does not fit its object leaves the one in force untouched. Keys of a
+//! suppression list are taken out of the pool's Secrets only when the pool no longer names the list
+//! or the list no longer exists.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{ConfigMap, Secret, Service, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
+};
+use kube::ResourceExt as _;
+use postrider_crds::{
+    RelayPoolStatus, digest,
+    relay_config::{Document as _, KEYRING_SHARDS, layout},
+};
+
+use super::{
+    build, config,
+    loaded::Rendered,
+    observe::{Observation, suppression_shard},
+    status,
+};
+use crate::{events::Notice, names};
+
+/// Largest document: an object may have 1 MiB in all, base64 and metadata not counted.
+pub const MAX_DOCUMENT: usize = 900 * 1024;
+
+/// What should be.
+#[derive(Clone)]
+pub struct Plan {
+    /// Objects to apply.
+    pub children: Children,
+    /// Lists' parts of Secrets to give up.
+    pub withdrawals: Vec<Withdrawal>,
+    /// What has been rendered.
+    pub rendered: Rendered,
+    /// Digest over all that has been rendered.
+    pub config_digest: String,
+    /// The status.
+    pub status: RelayPoolStatus,
+    /// Transitions worth telling.
+    pub notices: Vec<Notice>,
+    /// Look again after this long, whatever happens.
+    pub look_again: Duration,
+}
+
+/// Objects to apply.
+#[derive(Clone)]
+pub struct Children {
+    /// The pods' identity.
+    pub service_account: ServiceAccount,
+    /// The RelayConfig.
+    pub config_map: ConfigMap,
+    /// Keyrings and credentials.
+    pub secrets: Vec<Secret>,
+    /// For clients, and for members' names.
+    pub services: [Service; 2],
+    /// For node drains.
+    pub budget: PodDisruptionBudget,
+    /// The pods.
+    pub stateful_set: StatefulSet,
+}
+
+/// A list's part of a Secret to give up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Withdrawal {
+    /// The list's field manager.
+    pub manager: String,
+    /// What is left of the part: nothing but metadata.
+    pub secret: Secret,
+}
+
+/// Documents, and those that do not fit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Documents {
+    pub(super) secrets: Vec<Secret>,
+    pub(super) digests: BTreeMap<String, String>,
+    pub(super) too_large: Vec<String>,
+}
+
+/// The plan for what was observed.
+#[must_use]
+pub fn plan(seen: &Observation) -> Plan {
+    let pool = &seen.pool;
+    let replicas = replicas(seen);
+    let relay_config = config::relay_config(pool, &seen.resolvers).to_yaml();
+    let keyrings = config::keyrings(&seen.domains, &seen.keys, &seen.senders);
+    let selectors = config::selectors(&keyrings);
+    let mut documents = Documents::default();
+    documents.digests.insert(
+        layout::RELAY_CONFIG.into(),
+        digest::of(relay_config.as_bytes()),
+    );
+    for shard in 0..KEYRING_SHARDS {
+        let name = names::keyring_secret(&pool.name_any(), shard);
+        let text = match keyrings.get(&shard) {
+            Some(keyring) => keyring.to_yaml(),
+            // A shard that lost its last domain is emptied; one that never had any is not made.
+            None if seen.secrets.contains_key(&name) => config::empty_keyring().to_yaml(),
+            None => continue,
+        };
+        let secret = build::keyring(pool, shard, text);
+        add(&mut documents, seen, &layout::keyring(shard), secret);
+    }
+    let secret = build::credentials(pool, seen.credentials.to_yaml());
+    add(&mut documents, seen, layout::CREDENTIALS, secret);
+    let withdrawals = suppression(seen, &mut documents);
+
+    let rendered = Rendered {
+        documents: documents.digests.clone(),
+        certificates: seen.certificates.digests.clone(),
+        selectors,
+        members: members(seen, replicas),
+    };
+    let verdict = status::judge(seen, &documents.too_large, &rendered, replicas);
+    Plan {
+        children: Children {
+            service_account: build::service_account(pool),
+            config_map: build::config_map(pool, relay_config),
+            secrets: documents.secrets,
+            services: [build::members_service(pool), build::client_service(pool)],
+            budget: build::budget(pool),
+            stateful_set: build::stateful_set(pool, &seen.image, replicas),
+        },
+        withdrawals,
+        config_digest: digest_over(&rendered),
+        rendered,
+        look_again: look_again(seen, verdict.queue_in),
+        status: verdict.status,
+        notices: verdict.notices,
+    }
+}
+
+/// The pods wanted: what the spec says, else what is, so that whoever scaled last is not undone.
+fn replicas(seen: &Observation) -> i32 {
+    let live = seen
+        .stateful_set
+        .as_ref()
+        .and_then(|set| set.spec.as_ref()?.replicas);
+    seen.pool.spec.replicas.or(live).unwrap_or(1)
+}
+
+/// The pods the pool should have, with the UIDs of those that exist.
+fn members(seen: &Observation, replicas: i32) -> BTreeMap<String, Option<String>> {
+    let pool = seen.pool.name_any();
+    let member = |ordinal| {
+        let name = format!("{pool}-{ordinal}");
+        let pod = seen.pods.iter().find(|pod| pod.name_any() == name);
+        let uid = pod.and_then(|pod| pod.uid());
+        (name, uid)
+    };
+    (0..replicas).map(member).collect()
+}
+
+/// Adds the one document of `secret`, or, if it is too large, keeps the one in force.
+fn add(documents: &mut Documents, seen: &Observation, path: &str, secret: Secret) {
+    let bytes = |secret: &Secret| {
+        secret
+            .data
+            .iter()
+            .flatten()
+            .next()
+            .map(|(_, b)| b.0.clone())
+    };
+    let text = bytes(&secret).unwrap_or_default();
+    if text.len() <= MAX_DOCUMENT {
+        documents.digests.insert(path.to_owned(), digest::of(&text));
+        documents.secrets.push(secret);
+        return;
+    }
+    documents.too_large.push(path.to_owned());
+    if let Some(live) = seen
+        .secrets
+        .get(&secret.name_any())
+        .and_then(|live| bytes(live))
+    {
+        documents.digests.insert(path.to_owned(), digest::of(&live));
+    }
+}
+
+/// Notes the suppression documents in force and finds the parts to give up.
+fn suppression(seen: &Observation, documents: &mut Documents) -> Vec<Withdrawal> {
+    let mut withdrawals = Vec::new();
+    for secret in seen.secrets.values() {
+        let Some(shard) = suppression_shard(secret) else {
+            continue;
+        };
+        for (key, bytes) in secret.data.iter().flatten() {
+            let Some(list) = key.strip_suffix(&format!(".{shard}")) else {
+                continue;
+            };
+            let named = seen
+                .pool
+                .spec
+                .suppression_lists
+                .iter()
+                .any(|l| l.name == list);
+            if named && seen.lists.contains(list) {
+                let path = layout::suppression(list, shard);
+                documents.digests.insert(path, digest::of(&bytes.0));
+            } else {
+                withdrawals.push(Withdrawal {
+                    manager: names::suppression_manager(list),
+                    secret: build::suppression(&seen.pool, shard, None),
+                });
+            }
+        }
+    }
+    withdrawals
+}
+
+fn digest_over(rendered: &Rendered) -> String {
+    let all = rendered.documents.iter().chain(&rendered.certificates);
+    let text: String = all
+        .map(|(path, digest)| format!("{path} {digest}\n"))
+        .collect();
+    digest::of(text.as_bytes())
+}
+
+fn look_again(seen: &Observation, queue_in: Option<Duration>) -> Duration {
+    let renew_in = seen.certificates.renew_at.duration_since(seen.now);
+    let renew_in = Duration::try_from(renew_in).unwrap_or_default();
+    // A minute's slack keeps a certificate that is just due from being asked for in a loop.
+    let renew_in = renew_in.max(Duration::from_secs(60));
+    queue_in.map_or(renew_in, |queue_in| queue_in.min(renew_in))
+}

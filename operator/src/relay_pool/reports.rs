@@ -1,0 +1,258 @@
+//! Asks every relay what it has loaded and how its queue is.
+//!
+//! Flow: once a second the schedule says which pods are due; each is asked over its admin API with
+//! mutual TLS by the pool's own CA. A changed answer wakes the pool, and its domains and lists when
+//! it is about documents.
+//!
+//! Guarantees: a pod that does not answer within [`ANSWER_TIMEOUT`] counts as silent, never as
+//! agreeing. Assumptions: the server proves the pool's relay name, not its address, so a pod of
+//! another pool cannot answer for this one.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use kube::ResourceExt as _;
+use postrider_crds::{
+    MemberConfig, RelayPool,
+    relay_config::{Report, ports},
+};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::{
+    apply::wake_dependants,
+    certificates::{self, ClientMaterial},
+    loaded::{PodReport, PoolKey, PoolState},
+    observe,
+    status::config_of,
+};
+use crate::{Context, names, queues::Trigger, stores};
+
+/// A relay answers from memory; longer means it is in trouble.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between looks at the schedule.
+const TICK: Duration = Duration::from_secs(1);
+/// How often a pod is asked while something is under way.
+const UNSETTLED: Duration = Duration::from_secs(3);
+/// How often a pod is asked at rest.
+const SETTLED: Duration = Duration::from_secs(30);
+/// Pods asked at a time.
+const PARALLEL: usize = 16;
+/// Largest report: some thousand documents of 100 octets each.
+const MAX_REPORT: usize = 1024 * 1024;
+
+/// Why a relay gave no report.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("connection: {0}")]
+    Connect(#[from] std::io::Error),
+    #[error("http: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("request: {0}")]
+    Request(#[from] hyper::http::Error),
+    #[error("answered {0}")]
+    Status(StatusCode),
+    #[error("body: {0}")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("report: {0}")]
+    Report(#[from] serde_json::Error),
+    #[error("the pool's certificates cannot be used: {0}")]
+    Certificates(String),
+}
+
+/// One pod to ask.
+struct Visit {
+    pool: Arc<RelayPool>,
+    pod: String,
+    uid: String,
+    address: IpAddr,
+}
+
+/// A pool's TLS setup, kept for as long as its CA Secret stays the same.
+type Connectors = HashMap<PoolKey, (String, TlsConnector)>;
+
+/// Asks until the process stops.
+pub async fn run(ctx: Arc<Context>) {
+    if ctx.stores.filled().await.is_err() {
+        return;
+    }
+    let mut asked: HashMap<String, Duration> = HashMap::new();
+    let mut connectors = Connectors::new();
+    loop {
+        let pause = tokio::time::sleep(TICK);
+        if ctx.stop.run_until_cancelled(pause).await.is_none() {
+            return;
+        }
+        let visits = due(&ctx, &mut asked);
+        let mut ready = Vec::with_capacity(visits.len());
+        for visit in visits {
+            match connector(&ctx, &visit.pool, &mut connectors) {
+                Ok(connector) => ready.push((visit, connector)),
+                Err(error) => tracing::debug!(pod = visit.pod, %error, "relay not asked"),
+            }
+        }
+        stream::iter(ready)
+            .for_each_concurrent(PARALLEL, |(visit, connector)| {
+                ask_one(&ctx, visit, connector)
+            })
+            .await;
+    }
+}
+
+/// The pods that are due, by pools' states and the time each was last asked.
+fn due(ctx: &Context, asked: &mut HashMap<String, Duration>) -> Vec<Visit> {
+    let now = ctx.clock.monotonic();
+    let pools = ctx.stores.pools.state();
+    let keys: Vec<PoolKey> = pools.iter().map(|pool| observe::key(pool)).collect();
+    ctx.loaded.retain(&keys);
+    let mut visits = Vec::new();
+    let mut present = HashMap::new();
+    for (pool, key) in pools.iter().zip(&keys) {
+        let state = ctx.loaded.state(key);
+        let period = if settled(&state) { SETTLED } else { UNSETTLED };
+        for pod in observe::of_pool(&ctx.stores.pods, key) {
+            let address = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.pod_ip.as_ref());
+            let address = address.and_then(|address| address.parse().ok());
+            let (Some(uid), Some(address)) = (pod.uid(), address) else {
+                continue;
+            };
+            let last = asked.get(&uid).copied();
+            let is_due = last.is_none_or(|last| now.saturating_sub(last) >= period);
+            present.insert(uid.clone(), if is_due { now } else { last.unwrap_or(now) });
+            if is_due {
+                visits.push(Visit {
+                    pool: pool.clone(),
+                    pod: pod.name_any(),
+                    uid,
+                    address,
+                });
+            }
+        }
+    }
+    *asked = present;
+    visits
+}
+
+/// True when every member accepts mail and runs what is rendered: nothing is expected to change.
+fn settled(state: &PoolState) -> bool {
+    state.rendered.members.iter().all(|(pod, uid)| {
+        let report = uid.as_ref().and_then(|uid| state.report(pod, uid));
+        report.is_some_and(|report| {
+            report.not_ready.is_none()
+                && config_of(report, &state.rendered) == MemberConfig::Applied
+        })
+    })
+}
+
+async fn ask_one(ctx: &Context, visit: Visit, connector: TlsConnector) {
+    let Visit {
+        pool,
+        pod,
+        uid,
+        address,
+    } = visit;
+    let key = observe::key(&pool);
+    let server = names::admin_server_name(&key.namespace, &key.name);
+    let answer = match tokio::time::timeout(ANSWER_TIMEOUT, ask(address, server, connector)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(AskError::Timeout),
+    };
+    let report = match answer {
+        Ok(report) => Some(report),
+        Err(error) => {
+            tracing::debug!(pod, %address, %error, "relay gave no report");
+            None
+        }
+    };
+    let before = ctx.loaded.state(&key);
+    let documents = |report: Option<&Report>| {
+        report.map(|report| (report.documents.clone(), report.refused.clone()))
+    };
+    let same = documents(before.report(&pod, &uid)) == documents(report.as_ref());
+    if ctx.loaded.set_report(&key, &pod, PodReport { uid, report }) {
+        ctx.queues
+            .send(Trigger::Pool(key.namespace, key.name))
+            .await;
+        if !same {
+            wake_dependants(ctx, &pool).await;
+        }
+    }
+}
+
+async fn ask(address: IpAddr, server: String, connector: TlsConnector) -> Result<Report, AskError> {
+    let stream = TcpStream::connect((address, ports::ADMIN)).await?;
+    let request = Request::get("/v1/report")
+        .header(header::HOST, &server)
+        .body(Empty::<Bytes>::new())?;
+    let name =
+        ServerName::try_from(server).map_err(|error| AskError::Certificates(error.to_string()))?;
+    let stream = connector.connect(name, stream).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(AskError::Status(response.status()));
+        }
+        let body = Limited::new(response.into_body(), MAX_REPORT);
+        let body = body.collect().await.map_err(AskError::Body)?.to_bytes();
+        Ok(serde_json::from_slice(&body)?)
+    };
+    tokio::pin!(connection);
+    tokio::pin!(exchange);
+    tokio::select! {
+        report = &mut exchange => report,
+        // The connection ending early is an error the exchange then reports.
+        _ = &mut connection => exchange.await,
+    }
+}
+
+fn connector(
+    ctx: &Context,
+    pool: &RelayPool,
+    connectors: &mut Connectors,
+) -> Result<TlsConnector, AskError> {
+    let key = observe::key(pool);
+    let name = names::ca_secret(&key.name);
+    let secret = stores::get(&ctx.stores.secrets, &key.namespace, &name)
+        .ok_or_else(|| AskError::Certificates(format!("Secret {name} does not exist yet")))?;
+    let version = secret.resource_version().unwrap_or_default();
+    if let Some((known, connector)) = connectors.get(&key)
+        && *known == version
+    {
+        return Ok(connector.clone());
+    }
+    let material = certificates::client_material(&secret)
+        .ok_or_else(|| AskError::Certificates(format!("Secret {name} is incomplete")))?;
+    let config = client_config(&material).map_err(AskError::Certificates)?;
+    let connector = TlsConnector::from(Arc::new(config));
+    connectors.insert(key, (version, connector.clone()));
+    Ok(connector)
+}
+
+fn client_config(material: &ClientMaterial) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_slice(material.ca.as_bytes()).map_err(|e| e.to_string())?;
+    roots.add(ca).map_err(|e| e.to_string())?;
+    let certificate = material.client.certificate.as_bytes();
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
+        .collect::<Result<_, _>>()
+        .map_err(|e| e.to_string())?;
+    let key =
+        PrivateKeyDer::from_pem_slice(material.client.key.as_bytes()).map_err(|e| e.to_string())?;
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(|e| e.to_string())
+}
