@@ -24,6 +24,7 @@ use crate::{
     relay_pool::{self, QueuesWritten, credentials::VerifierCache, loaded::Loaded, reports},
     settings::Settings,
     stores::{Stores, Watches},
+    suppression_list,
 };
 
 /// After a signal, reconciliations under way have this long: a little more than one API call.
@@ -223,5 +224,6 @@ impl Process {
 /// Starts every controller of a scope.
 fn start_controllers(context: &Arc<Context>, inboxes: Inboxes, controllers: &mut JoinSet<()>) {
     controllers.spawn(relay_pool::run(context.clone(), inboxes.pools));
+    controllers.spawn(suppression_list::run(context.clone(), inboxes.lists));
     controllers.spawn(reports::run(context.clone()));
 }

@@ -26,6 +26,7 @@ pub mod queues;
 pub mod relay_pool;
 pub mod settings;
 pub mod stores;
+pub mod suppression_list;
 
 pub use context::Context;
 pub use error::Error;
