@@ -2,8 +2,8 @@
 //!
 //! Guarantees: controllers read these and never list. A change wakes whoever depends on the object
 //! ([`triggers`]); after a watch had to start over, everything is woken, since what was missed is
-//! not known. An object that cannot be decoded is skipped with a log line and the last good version
-//! of it stays; it cannot stop a watch. Secrets nobody here reads are not even listed.
+//! not known. An object that cannot be decoded is skipped with a log line: the last good version
+//! of it stays until the watch starts over. It cannot stop a watch. Secrets nobody here reads are not even listed.
 
 mod triggers;
 
@@ -29,13 +29,15 @@ use kube::{
 };
 use postrider_crds::{RelayPool, SendingDomain, SuppressionList};
 use serde::de::DeserializeOwned;
-use tokio::task::JoinSet;
+use tokio::{sync, task::JoinSet};
 
 use crate::{
     names::POOL_LABEL,
     queues::{Queues, Trigger},
 };
 
+/// Caches of a scope.
+const KINDS: usize = 11;
 /// Leaves out the Secrets that are large or many and that nothing here refers to.
 const SECRETS_READ: &str = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token";
 
@@ -64,6 +66,8 @@ pub struct Stores {
     pub budgets: Store<PodDisruptionBudget>,
     /// Volumes of pools.
     pub claims: Store<PersistentVolumeClaim>,
+    /// How many caches have been filled.
+    filled: sync::watch::Receiver<usize>,
 }
 
 /// The writing ends of [`Stores`].
@@ -79,6 +83,7 @@ pub struct Writers {
     service_accounts: Writer<ServiceAccount>,
     budgets: Writer<PodDisruptionBudget>,
     claims: Writer<PersistentVolumeClaim>,
+    filled: sync::watch::Sender<usize>,
 }
 
 /// The watches ended before the caches were filled: the process is stopping.
@@ -101,6 +106,7 @@ impl Stores {
         let (service_accounts, service_account_writer) = reflector::store();
         let (budgets, budget_writer) = reflector::store();
         let (claims, claim_writer) = reflector::store();
+        let (fill, filled) = sync::watch::channel(0);
         let stores = Self {
             pools,
             domains,
@@ -113,6 +119,7 @@ impl Stores {
             service_accounts,
             budgets,
             claims,
+            filled,
         };
         let writers = Writers {
             pools: pool_writer,
@@ -126,31 +133,21 @@ impl Stores {
             service_accounts: service_account_writer,
             budgets: budget_writer,
             claims: claim_writer,
+            filled: fill,
         };
         (stores, writers)
     }
 
-    /// Waits until every cache holds all that there is.
+    /// Waits until every cache holds all that there is. Any number of tasks may wait, which
+    /// `Store::wait_until_ready` does not offer: it wakes only the last that asked.
     ///
     /// # Errors
     ///
     /// When a watch has ended instead.
     pub async fn filled(&self) -> Result<(), Stopped> {
-        let all = async {
-            self.pools.wait_until_ready().await?;
-            self.domains.wait_until_ready().await?;
-            self.lists.wait_until_ready().await?;
-            self.secrets.wait_until_ready().await?;
-            self.config_maps.wait_until_ready().await?;
-            self.pods.wait_until_ready().await?;
-            self.stateful_sets.wait_until_ready().await?;
-            self.services.wait_until_ready().await?;
-            self.service_accounts.wait_until_ready().await?;
-            self.budgets.wait_until_ready().await?;
-            self.claims.wait_until_ready().await
-        };
-        all.await
-            .map_err(|_: reflector::store::WriterDropped| Stopped)
+        let mut filled = self.filled.clone();
+        let all = filled.wait_for(|count| *count == KINDS).await;
+        all.map(|_| ()).map_err(|_| Stopped)
     }
 }
 
@@ -178,29 +175,37 @@ pub struct Watches {
 impl Watches {
     /// Spawns every watch on `tasks`; they end when aborted.
     pub fn start(&self, writers: Writers, tasks: &mut JoinSet<()>) {
+        let fill = &writers.filled;
         let all = watcher::Config::default();
         let of_pools = watcher::Config::default().labels(POOL_LABEL);
         let secrets = watcher::Config::default().fields(SECRETS_READ);
-        tasks.spawn(self.watch(writers.pools, all.clone(), triggers::of_pool));
-        tasks.spawn(self.watch(writers.domains, all.clone(), triggers::of_domain));
-        tasks.spawn(self.watch(writers.lists, all.clone(), triggers::of_list));
-        tasks.spawn(self.watch(writers.secrets, secrets, triggers::of_secret));
-        tasks.spawn(self.watch(writers.config_maps, all, triggers::of_config_map));
-        tasks.spawn(self.watch(writers.pods, of_pools.clone(), triggers::of_child));
-        tasks.spawn(self.watch(writers.stateful_sets, of_pools.clone(), triggers::of_child));
-        tasks.spawn(self.watch(writers.services, of_pools.clone(), triggers::of_child));
+        tasks.spawn(self.watch(writers.pools, fill, all.clone(), triggers::of_pool));
+        tasks.spawn(self.watch(writers.domains, fill, all.clone(), triggers::of_domain));
+        tasks.spawn(self.watch(writers.lists, fill, all.clone(), triggers::of_list));
+        tasks.spawn(self.watch(writers.secrets, fill, secrets, triggers::of_secret));
+        tasks.spawn(self.watch(writers.config_maps, fill, all, triggers::of_config_map));
+        tasks.spawn(self.watch(writers.pods, fill, of_pools.clone(), triggers::of_child));
         tasks.spawn(self.watch(
-            writers.service_accounts,
+            writers.stateful_sets,
+            fill,
             of_pools.clone(),
             triggers::of_child,
         ));
-        tasks.spawn(self.watch(writers.budgets, of_pools.clone(), triggers::of_child));
-        tasks.spawn(self.watch(writers.claims, of_pools, triggers::of_child));
+        tasks.spawn(self.watch(writers.services, fill, of_pools.clone(), triggers::of_child));
+        tasks.spawn(self.watch(
+            writers.service_accounts,
+            fill,
+            of_pools.clone(),
+            triggers::of_child,
+        ));
+        tasks.spawn(self.watch(writers.budgets, fill, of_pools.clone(), triggers::of_child));
+        tasks.spawn(self.watch(writers.claims, fill, of_pools, triggers::of_child));
     }
 
     fn watch<K>(
         &self,
         mut writer: Writer<K>,
+        fill: &sync::watch::Sender<usize>,
         config: watcher::Config,
         dependants: fn(&K, &Stores) -> BTreeSet<Trigger>,
     ) -> impl Future<Output = ()> + Send + 'static
@@ -218,6 +223,7 @@ impl Watches {
             None => Api::all(self.client.clone()),
         };
         let (stores, queues) = (self.stores.clone(), self.queues.clone());
+        let mut unfilled = Some(fill.clone());
         async move {
             let mut events = pin!(watcher(api, config).default_backoff());
             while let Some(event) = events.next().await {
@@ -232,6 +238,11 @@ impl Watches {
                     continue;
                 };
                 writer.apply_watcher_event(&event);
+                if matches!(event, Event::InitDone)
+                    && let Some(fill) = unfilled.take()
+                {
+                    fill.send_modify(|count| *count += 1);
+                }
                 for trigger in woken_by(&event, &stores, dependants) {
                     queues.send(trigger).await;
                 }
@@ -242,17 +253,20 @@ impl Watches {
 
 /// `event` with its object, without what nobody reads; `None` when the object is undecodable.
 fn decoded<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
-    let (guard, wrap): (DeserializeGuard<K>, fn(K) -> Event<K>) = match event {
-        Event::Init => return Some(Event::Init),
-        Event::InitDone => return Some(Event::InitDone),
-        Event::Apply(guard) => (guard, Event::Apply),
-        Event::InitApply(guard) => (guard, Event::InitApply),
-        Event::Delete(guard) => (guard, Event::Delete),
-    };
+    match event {
+        Event::Init => Some(Event::Init),
+        Event::InitDone => Some(Event::InitDone),
+        Event::Apply(guard) => usable(guard).map(Event::Apply),
+        Event::InitApply(guard) => usable(guard).map(Event::InitApply),
+        Event::Delete(guard) => usable(guard).map(Event::Delete),
+    }
+}
+
+fn usable<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Option<K> {
     match guard.0 {
         Ok(mut object) => {
             object.meta_mut().managed_fields = None;
-            Some(wrap(object))
+            Some(object)
         }
         Err(invalid) => {
             let name = invalid.metadata.name.unwrap_or_default();
