@@ -63,6 +63,8 @@ enum AskError {
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("report: {0}")]
     Report(#[from] serde_json::Error),
+    #[error("it is of pod {0}, which has had this address or has it now")]
+    OtherPod(String),
     #[error("the pool's certificates cannot be used: {0}")]
     Certificates(String),
 }
@@ -167,6 +169,13 @@ async fn ask_one(ctx: &Context, visit: Visit, connector: TlsConnector) {
         Ok(answer) => answer,
         Err(_) => Err(AskError::Timeout),
     };
+    let answer = answer.and_then(|report| {
+        if report.pod == pod {
+            Ok(report)
+        } else {
+            Err(AskError::OtherPod(report.pod))
+        }
+    });
     let report = match answer {
         Ok(report) => Some(report),
         Err(error) => {
