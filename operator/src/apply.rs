@@ -8,7 +8,8 @@
 //!
 //! Assumptions: `live` comes from a cache and may be old; applying twice is harmless.
 //!
-//! Caveats: an API server may store a value in another spelling than it was given (quantities). The
+//! Caveats: elements that somebody else put into a list cannot be applied away; such lists are then
+//! written whole. An API server may store a value in another spelling than it was given (quantities). The
 //! comparison then fails for ever; a memo of what the server made of the last apply keeps that from
 //! becoming a write on every visit.
 
@@ -250,11 +251,43 @@ impl Writer {
                 return Ok(Outcome::Unchanged);
             }
         }
-        let applied = self.patch::<K>(manager, &wanted).await?;
+        let applied = self.patch_to_fit(manager, &wanted, live).await?;
         let version = applied.resource_version().unwrap_or_default();
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
         memo.insert(key, Settled { version, digest });
         Ok(Outcome::Written)
+    }
+
+    /// Applies `wanted`; where somebody else's list elements stand in the way, which an apply
+    /// cannot remove, writes the lists whole.
+    async fn patch_to_fit<K: Kind>(
+        &self,
+        manager: &str,
+        wanted: &Value,
+        live: Option<&K>,
+    ) -> Result<K, Error> {
+        match self.patch::<K>(manager, wanted).await {
+            Ok(applied) if covers(&to_value(&applied)?, wanted) => Ok(applied),
+            Err(error) if live.is_none() || !error.is_invalid() => Err(error),
+            Ok(_) | Err(_) => {
+                let name = wanted.pointer("/metadata/name").and_then(Value::as_str);
+                let namespace = wanted
+                    .pointer("/metadata/namespace")
+                    .and_then(Value::as_str);
+                let parameters = PatchParams {
+                    field_manager: Some(manager.to_owned()),
+                    ..PatchParams::default()
+                };
+                let patch = Patch::Merge(wanted);
+                let api = self.api::<K>(namespace);
+                let action = describe::<K>("repair", name);
+                call(
+                    action,
+                    api.patch(name.unwrap_or_default(), &parameters, &patch),
+                )
+                .await
+            }
+        }
     }
 
     async fn patch<K: Kind>(&self, manager: &str, wanted: &Value) -> Result<K, Error> {

@@ -9,7 +9,7 @@ use postrider_crds::relay_config::DocumentError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or could not be reached.
-    #[error("{action}: {source}")]
+    #[error("{action}: {}", brief(source))]
     Api {
         /// What was asked of it.
         action: String,
@@ -64,6 +64,16 @@ pub enum Error {
     },
 }
 
+/// What the API server said, without the debug output that `kube::Error` prints along.
+fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => {
+            format!("{} ({} {})", status.message, status.code, status.reason)
+        }
+        other => other.to_string(),
+    }
+}
+
 /// Whether trying again may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
@@ -108,6 +118,13 @@ impl Error {
             Self::Document { .. } => "Document",
             Self::Serialize { .. } => "Serialize",
         }
+    }
+
+    /// True when the API server found the object as written to be invalid.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        matches!(self, Self::Api { source, .. }
+            if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 422))
     }
 
     /// True when the API server answered that the object is not there.

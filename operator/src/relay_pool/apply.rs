@@ -6,18 +6,21 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use kube::{Resource as _, ResourceExt as _, runtime::controller::Action};
+use kube::{
+    Resource as _, ResourceExt as _,
+    runtime::{controller::Action, reflector::Store},
+};
 use postrider_crds::RelayPool;
 
 use super::{
     certificates,
     loaded::PoolKey,
     observe::{self, Observation},
-    plan::{self, Plan},
+    plan::{self, Plan, Withdrawal},
 };
 use crate::{
     Context, Error,
-    apply::Outcome,
+    apply::{Kind, Outcome},
     names::{CONFIG_ANNOTATION, POOL_MANAGER},
     queues::Trigger,
     stores,
@@ -41,11 +44,13 @@ pub(super) fn reconcile(
         {
             wake_dependants(&ctx, &seen.pool).await;
         }
-        let documents = write_children(&ctx, &seen, &plan).await?;
-        if documents == Outcome::Unchanged {
+        let written = write_children(&ctx, &seen, &plan).await;
+        if let Ok(Outcome::Unchanged) = written {
             nudge(&ctx, &seen, &plan).await?;
         }
+        // The status tells what is, also when what should be could not be written.
         write_status(&ctx, &seen, &plan).await?;
+        written?;
         Ok(Action::requeue(plan.look_again))
     })
 }
@@ -65,54 +70,77 @@ pub(super) async fn wake_dependants(ctx: &Context, pool: &RelayPool) {
     }
 }
 
-/// Writes every object that differs; tells whether a document was among them.
+/// Writes every object that differs; tells whether a document was among them. One that cannot be
+/// written does not keep the others from it; the first error is given back.
 async fn write_children(ctx: &Context, seen: &Observation, plan: &Plan) -> Result<Outcome, Error> {
-    let PoolKey { namespace, name } = observe::key(&seen.pool);
-    let (stores, writer, children) = (&ctx.stores, &ctx.writer, &plan.children);
-    let mut documents = Outcome::Unchanged;
-    let mut note = |outcome| {
-        if outcome == Outcome::Written {
-            documents = Outcome::Written;
-        }
-    };
-
-    let live = stores::get(
-        &stores.config_maps,
-        &namespace,
-        &children.config_map.name_any(),
-    );
-    note(
-        writer
-            .apply(POOL_MANAGER, &children.config_map, live.as_deref())
-            .await?,
-    );
+    let namespace = observe::key(&seen.pool).namespace;
+    let (stores, children) = (&ctx.stores, &plan.children);
+    let mut documents = Tally::default();
+    documents.note(write(ctx, &stores.config_maps, &namespace, &children.config_map).await);
     for secret in &children.secrets {
-        let live = stores::get(&stores.secrets, &namespace, &secret.name_any());
-        note(writer.apply(POOL_MANAGER, secret, live.as_deref()).await?);
+        documents.note(write(ctx, &stores.secrets, &namespace, secret).await);
     }
-    for withdrawal in &plan.withdrawals {
-        writer
-            .apply_always(&withdrawal.manager, &withdrawal.secret)
-            .await?;
-        note(Outcome::Written);
+    for Withdrawal { manager, secret } in &plan.withdrawals {
+        let withdrawn = ctx.writer.apply_always(manager, secret).await;
+        documents.note(withdrawn.map(|()| Outcome::Written));
     }
-    let live = stores::get(&stores.service_accounts, &namespace, &name);
-    writer
-        .apply(POOL_MANAGER, &children.service_account, live.as_deref())
-        .await?;
+    let mut others = Tally::default();
+    let account = &children.service_account;
+    others.note(write(ctx, &stores.service_accounts, &namespace, account).await);
     for service in &children.services {
-        let live = stores::get(&stores.services, &namespace, &service.name_any());
-        writer.apply(POOL_MANAGER, service, live.as_deref()).await?;
+        others.note(write(ctx, &stores.services, &namespace, service).await);
     }
-    let live = stores::get(&stores.budgets, &namespace, &name);
-    writer
-        .apply(POOL_MANAGER, &children.budget, live.as_deref())
-        .await?;
-    let live = seen.stateful_set.as_deref();
-    writer
-        .apply(POOL_MANAGER, &children.stateful_set, live)
-        .await?;
-    Ok(documents)
+    others.note(write(ctx, &stores.budgets, &namespace, &children.budget).await);
+    others.note(
+        write(
+            ctx,
+            &stores.stateful_sets,
+            &namespace,
+            &children.stateful_set,
+        )
+        .await,
+    );
+    others.result()?;
+    documents.result()
+}
+
+async fn write<K: Kind>(
+    ctx: &Context,
+    store: &Store<K>,
+    namespace: &str,
+    wanted: &K,
+) -> Result<Outcome, Error> {
+    let live = stores::get(store, namespace, &wanted.name_any());
+    ctx.writer
+        .apply(POOL_MANAGER, wanted, live.as_deref())
+        .await
+}
+
+/// What came of several writes.
+#[derive(Default)]
+struct Tally {
+    written: bool,
+    failed: Option<Error>,
+}
+
+impl Tally {
+    fn note(&mut self, outcome: Result<Outcome, Error>) {
+        match outcome {
+            Ok(Outcome::Unchanged) => {}
+            Ok(Outcome::Written) => self.written = true,
+            Err(error) => {
+                self.failed.get_or_insert(error);
+            }
+        }
+    }
+
+    fn result(self) -> Result<Outcome, Error> {
+        match self.failed {
+            Some(error) => Err(error),
+            None if self.written => Ok(Outcome::Written),
+            None => Ok(Outcome::Unchanged),
+        }
+    }
 }
 
 /// Tells the kubelets that there is something new to mount.
