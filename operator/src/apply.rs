@@ -251,7 +251,7 @@ impl Writer {
                 return Ok(Outcome::Unchanged);
             }
         }
-        let applied = self.patch_to_fit(manager, &wanted, live).await?;
+        let applied = self.patch_to_fit::<K>(manager, &wanted).await?;
         let version = applied.resource_version().unwrap_or_default();
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
         memo.insert(key, Settled { version, digest });
@@ -260,33 +260,29 @@ impl Writer {
 
     /// Applies `wanted`; where somebody else's list elements stand in the way, which an apply
     /// cannot remove, writes the lists whole.
-    async fn patch_to_fit<K: Kind>(
-        &self,
-        manager: &str,
-        wanted: &Value,
-        live: Option<&K>,
-    ) -> Result<K, Error> {
-        match self.patch::<K>(manager, wanted).await {
-            Ok(applied) if covers(&to_value(&applied)?, wanted) => Ok(applied),
-            Err(error) if live.is_none() || !error.is_invalid() => Err(error),
-            Ok(_) | Err(_) => {
-                let name = wanted.pointer("/metadata/name").and_then(Value::as_str);
-                let namespace = wanted
-                    .pointer("/metadata/namespace")
-                    .and_then(Value::as_str);
-                let parameters = PatchParams {
-                    field_manager: Some(manager.to_owned()),
-                    ..PatchParams::default()
-                };
-                let patch = Patch::Merge(wanted);
-                let api = self.api::<K>(namespace);
-                let action = describe::<K>("repair", name);
-                call(
-                    action,
-                    api.patch(name.unwrap_or_default(), &parameters, &patch),
-                )
-                .await
-            }
+    async fn patch_to_fit<K: Kind>(&self, manager: &str, wanted: &Value) -> Result<K, Error> {
+        let refusal = match self.patch::<K>(manager, wanted).await {
+            Ok(applied) if covers(&to_value(&applied)?, wanted) => return Ok(applied),
+            Ok(_) => None,
+            Err(error) if error.is_invalid() => Some(error),
+            Err(error) => return Err(error),
+        };
+        let name = wanted.pointer("/metadata/name").and_then(Value::as_str);
+        let namespace = wanted
+            .pointer("/metadata/namespace")
+            .and_then(Value::as_str);
+        let parameters = PatchParams {
+            field_manager: Some(manager.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(wanted);
+        let api = self.api::<K>(namespace);
+        let action = describe::<K>("repair", name);
+        let repaired = api.patch(name.unwrap_or_default(), &parameters, &patch);
+        match (call(action, repaired).await, refusal) {
+            // There is nothing to repair: what we want is itself invalid.
+            (Err(error), Some(refusal)) if error.is_not_found() => Err(refusal),
+            (result, _) => result,
         }
     }
 

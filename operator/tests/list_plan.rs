@@ -1,5 +1,7 @@
 //! The plan of a SuppressionList: a table of worlds and what should come of each.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use postrider_crds::{RelayPool, SuppressionList, suppression_file::SuppressionFile};

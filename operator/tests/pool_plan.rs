@@ -1,6 +1,12 @@
 //! The plan of a RelayPool: a table of worlds and what should come of each, the rendered objects
 //! as golden files, and a recorded sequence of statuses judged as kstatus would.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use k8s_openapi::{

@@ -1,0 +1,171 @@
+//! What reaches the API: nothing while all is as wanted, one apply for a drift or a change. The API
+//! is a fake: a TCP server that keeps one object, and answers every patch by merging it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Client, Config};
+use postrider_operator::apply::{Outcome, Writer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// The one object, and how often it was patched.
+#[derive(Default)]
+struct Fake {
+    object: Value,
+    patches: Vec<String>,
+    /// What the server makes of a value on storing it.
+    respell: Option<(&'static str, &'static str)>,
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from.clone(),
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    fake: Arc<Mutex<Fake>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let method = request.method().to_string();
+    let manager = request.uri().query().unwrap_or_default().to_owned();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let patch: Value = serde_json::from_slice(&body).unwrap();
+    let mut fake = fake.lock().unwrap();
+    let before = fake.object.clone();
+    merge(&mut fake.object, &patch);
+    if let Some((path, value)) = fake.respell {
+        *fake.object.pointer_mut(path).unwrap() = json!(value);
+    }
+    // Like the real one, the version moves only when something changed.
+    if fake.object != before {
+        let version = fake.patches.len() + 1;
+        fake.object["metadata"]["resourceVersion"] = json!(version.to_string());
+    }
+    fake.patches.push(format!("{method} {manager}"));
+    let text = fake.object.to_string();
+    let response = Response::builder().header("content-type", "application/json");
+    Ok(response.body(Full::new(Bytes::from(text))).unwrap())
+}
+
+async fn serve() -> (Writer, Arc<Mutex<Fake>>) {
+    let fake = Arc::new(Mutex::new(Fake::default()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = fake.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let fake = served.clone();
+            let service = service_fn(move |request| answer(request, fake.clone()));
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    let config = Config::new(format!("http://{address}").parse().unwrap());
+    (Writer::new(Client::try_from(config).unwrap()), fake)
+}
+
+fn wanted(value: &str) -> ConfigMap {
+    let object = json!({"metadata": {"name": "m", "namespace": "mail"}, "data": {"key": value}});
+    serde_json::from_value(object).unwrap()
+}
+
+fn live(fake: &Mutex<Fake>) -> ConfigMap {
+    serde_json::from_value(fake.lock().unwrap().object.clone()).unwrap()
+}
+
+/// A change by somebody else.
+fn edit(fake: &Mutex<Fake>, change: &Value) {
+    let mut fake = fake.lock().unwrap();
+    merge(&mut fake.object, change);
+    let version = fake.patches.len() + 100;
+    merge(
+        &mut fake.object,
+        &json!({"metadata": {"resourceVersion": version.to_string()}}),
+    );
+}
+
+fn count(fake: &Mutex<Fake>) -> usize {
+    fake.lock().unwrap().patches.len()
+}
+
+#[tokio::test]
+async fn only_what_differs_is_written() {
+    let (writer, fake) = serve().await;
+    let apply = async |map: ConfigMap, live: Option<ConfigMap>| {
+        writer
+            .apply("postrider/test", &map, live.as_ref())
+            .await
+            .unwrap()
+    };
+    assert_eq!(apply(wanted("a"), None).await, Outcome::Written);
+    let patch = fake.lock().unwrap().patches[0].clone();
+    assert!(
+        patch.starts_with("PATCH ") && patch.contains("postrider%2Ftest"),
+        "{patch}"
+    );
+    assert_eq!(
+        apply(wanted("a"), Some(live(&fake))).await,
+        Outcome::Unchanged
+    );
+    assert_eq!(count(&fake), 1, "nothing differs, nothing is written");
+
+    edit(&fake, &json!({"data": {"key": "drifted"}}));
+    assert_eq!(
+        apply(wanted("a"), Some(live(&fake))).await,
+        Outcome::Written
+    );
+    assert_eq!(live(&fake).data.unwrap()["key"], "a");
+
+    edit(&fake, &json!({"data": {"foreign": "x"}}));
+    assert_eq!(
+        apply(wanted("a"), Some(live(&fake))).await,
+        Outcome::Unchanged
+    );
+
+    let mut fewer = wanted("a");
+    fewer.data = None;
+    let before = count(&fake);
+    assert_eq!(apply(fewer, Some(live(&fake))).await, Outcome::Written);
+    assert!(
+        count(&fake) > before,
+        "a field no longer wanted is a difference"
+    );
+}
+
+#[tokio::test]
+async fn a_value_the_server_spells_otherwise_is_not_written_for_ever() {
+    let (writer, fake) = serve().await;
+    fake.lock().unwrap().respell = Some(("/data/key", "1"));
+    let map = wanted("1000m");
+    let first = writer.apply("postrider/test", &map, None).await.unwrap();
+    assert_eq!(first, Outcome::Written);
+    let after = count(&fake);
+    for _ in 0..3 {
+        let again = writer
+            .apply("postrider/test", &map, Some(&live(&fake)))
+            .await
+            .unwrap();
+        assert_eq!(again, Outcome::Unchanged);
+    }
+    assert_eq!(count(&fake), after);
+}
