@@ -1,0 +1,133 @@
+//! What the world's DNS says about a sending domain, judged as a receiver would judge it.
+//!
+//! [`resolver`] is the port that asks; [`spf`], [`dkim`], [`dmarc`] and [`return_path`] each put
+//! one wanted record beside what is published and answer with a [`Finding`].
+//!
+//! Promises: an answer that did not come (timeout, SERVFAIL, REFUSED) is [`RecordState::Unknown`],
+//! never "missing". Messages depend on the facts only, so the same facts give the same bytes.
+
+use postrider_crds::{RecordState, condition::reasons};
+
+pub mod dkim;
+pub mod dmarc;
+mod memo;
+pub mod resolver;
+pub mod return_path;
+pub mod spf;
+mod tags;
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+pub use resolver::{Answer, Failure, HickoryResolver, Resolver};
+
+/// Longest published text that is repeated in a status, in characters: room for an RSA-4096 key,
+/// not for whatever a stranger publishes.
+const MAX_SEEN: usize = 1_024;
+
+/// One wanted record beside what is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How the two compare.
+    pub state: RecordState,
+    /// The condition reason (one of [`reasons`]).
+    pub reason: &'static str,
+    /// What is published, as text; several records are joined by `" | "`.
+    pub seen: Option<String>,
+    /// What is wrong and what to do about it; may hold a remark on a verified record.
+    pub message: String,
+    /// A better text to publish than the plain one, because it keeps what is there already.
+    pub wanted: Option<String>,
+    /// Where the record was found, when that is not the name first asked for.
+    pub found_at: Option<String>,
+}
+
+impl Finding {
+    /// The record does its duty. `remark` may be empty.
+    pub(crate) fn verified(seen: &str, remark: String) -> Self {
+        Self {
+            state: RecordState::Verified,
+            reason: reasons::VERIFIED,
+            seen: Some(bounded(seen)),
+            message: remark,
+            wanted: None,
+            found_at: None,
+        }
+    }
+
+    /// Nothing is published.
+    pub(crate) fn missing(message: String) -> Self {
+        Self {
+            state: RecordState::Missing,
+            reason: reasons::RECORD_MISSING,
+            seen: None,
+            message,
+            wanted: None,
+            found_at: None,
+        }
+    }
+
+    /// Something else is published; `reason` says in which way it differs.
+    pub(crate) fn mismatch(reason: &'static str, seen: &str, message: String) -> Self {
+        Self {
+            state: RecordState::Mismatch,
+            reason,
+            seen: Some(bounded(seen)),
+            message,
+            wanted: None,
+            found_at: None,
+        }
+    }
+
+    /// Several records are published where one is allowed.
+    pub(crate) fn conflict(seen: &[String], message: String) -> Self {
+        // Servers rotate the order of records; the status must not change with it.
+        let mut sorted = seen.to_vec();
+        sorted.sort();
+        Self {
+            state: RecordState::Conflict,
+            reason: reasons::RECORD_CONFLICT,
+            seen: Some(bounded(&sorted.join(" | "))),
+            message,
+            wanted: None,
+            found_at: None,
+        }
+    }
+
+    /// The same finding, with `wanted` as the text to publish.
+    pub(crate) fn wanting(mut self, wanted: &str) -> Self {
+        self.wanted = Some(bounded(wanted));
+        self
+    }
+
+    /// The same finding, about a record found at `name`.
+    pub(crate) fn found_at(mut self, name: &str) -> Self {
+        self.found_at = Some(name.to_owned());
+        self
+    }
+
+    /// DNS gave no answer to the question about `name`.
+    pub(crate) fn unknown(name: &str, failure: &Failure) -> Self {
+        Self {
+            state: RecordState::Unknown,
+            reason: reasons::DNS_UNAVAILABLE,
+            seen: None,
+            message: format!("the lookup of {name} failed: {failure}"),
+            wanted: None,
+            found_at: None,
+        }
+    }
+}
+
+/// `text` without control characters, cut to [`MAX_SEEN`] characters.
+fn bounded(text: &str) -> String {
+    let mut out: String = text
+        .chars()
+        .take(MAX_SEEN)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if text.chars().count() > MAX_SEEN {
+        out.push_str("...");
+    }
+    out
+}
