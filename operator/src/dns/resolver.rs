@@ -25,7 +25,8 @@ use hickory_resolver::{
     },
     system_conf::read_system_conf,
 };
-use prometheus::{IntCounterVec, Opts, Registry};
+
+use crate::metrics::{LookupResult, Metrics};
 
 /// Longest wait for one answer, retries and the turn to TCP included.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -108,26 +109,12 @@ pub struct MailExchange {
 }
 
 impl<T> Answer<T> {
-    /// The same answer with each record turned into something else.
-    pub(crate) fn map<U>(self, convert: impl FnMut(T) -> U) -> Answer<U> {
+    /// What the answer counts as.
+    const fn result(&self) -> LookupResult {
         match self {
-            Self::Found { records, ttl } => Answer::Found {
-                records: records.into_iter().map(convert).collect(),
-                ttl,
-            },
-            Self::NoData => Answer::NoData,
-            Self::NxDomain => Answer::NxDomain,
-            Self::Unavailable(failure) => Answer::Unavailable(failure),
-        }
-    }
-
-    /// The value of the metric label `result`.
-    const fn label(&self) -> &'static str {
-        match self {
-            Self::Found { .. } => "found",
-            Self::NoData => "nodata",
-            Self::NxDomain => "nxdomain",
-            Self::Unavailable(_) => "unavailable",
+            Self::Found { .. } => LookupResult::Found,
+            Self::NoData | Self::NxDomain => LookupResult::Empty,
+            Self::Unavailable(_) => LookupResult::Failed,
         }
     }
 }
@@ -148,25 +135,6 @@ pub trait Resolver: Send + Sync {
     fn ptr(&self, address: IpAddr) -> BoxFuture<'_, Answer<String>>;
 }
 
-/// Counts answers: `postrider_dns_lookups_total{result}`.
-#[derive(Clone, Debug)]
-pub struct LookupMetrics {
-    lookups: IntCounterVec,
-}
-
-impl LookupMetrics {
-    /// Registers the counter. Errors when `registry` has one of that name already.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let options = Opts::new(
-            "postrider_dns_lookups_total",
-            "DNS lookups by their result.",
-        );
-        let lookups = IntCounterVec::new(options, &["result"])?;
-        registry.register(Box::new(lookups.clone()))?;
-        Ok(Self { lookups })
-    }
-}
-
 /// Why a resolver cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolverError {
@@ -183,12 +151,12 @@ pub enum ResolverError {
 pub struct HickoryResolver {
     inner: TokioResolver,
     servers: Arc<str>,
-    metrics: LookupMetrics,
+    metrics: Arc<Metrics>,
 }
 
 impl HickoryResolver {
     /// A resolver that asks `servers`, or those of `/etc/resolv.conf` when there are none.
-    pub fn new(servers: &[SocketAddr], metrics: LookupMetrics) -> Result<Self, ResolverError> {
+    pub fn new(servers: &[SocketAddr], metrics: Arc<Metrics>) -> Result<Self, ResolverError> {
         let name_servers = if servers.is_empty() {
             let (config, _) = read_system_conf().map_err(ResolverError::SystemConfiguration)?;
             config.name_servers
@@ -224,10 +192,7 @@ impl HickoryResolver {
                 }
             }
         };
-        self.metrics
-            .lookups
-            .with_label_values(&[answer.label()])
-            .inc();
+        self.metrics.dns_lookup(answer.result());
         answer
     }
 
@@ -386,3 +351,6 @@ fn options() -> ResolverOpts {
     options.negative_max_ttl = Some(Duration::ZERO);
     options
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,12 @@ mod tests {
     #[tokio::test]
     async fn table_of_published_exchanges() {
         use RecordState::{Mismatch, Missing, Verified};
-        let cases: [(&[(u16, &str)], RecordState, Option<&str>); 7] = [
+        type Case = (
+            &'static [(u16, &'static str)],
+            RecordState,
+            Option<&'static str>,
+        );
+        let cases: [Case; 7] = [
             (
                 &[(10, "mail.example.net")],
                 Verified,
