@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_resolver::proto::{
-    op::{Message, MessageType, OpCode},
+    op::{Message, OpCode},
     rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA, TXT},
 };
 use tokio::{
@@ -70,66 +70,62 @@ impl Server {
 fn answer(query: &[u8], number: usize, udp: bool) -> Option<Vec<u8>> {
     let query = Message::from_vec(query).unwrap();
     let question = query.queries[0].clone();
-    let name = question.name().clone();
+    let name = question.name().to_ascii();
     let mut reply = Message::response(query.metadata.id, OpCode::Query);
-    assert_eq!(reply.metadata.message_type, MessageType::Response);
     reply.add_query(question.clone());
-    let text = name.to_ascii();
-    let mut add = |data: RData| {
-        reply.add_answer(Record::from_rdata(name.clone(), 77, data));
-    };
-    match (text.as_str(), question.query_type()) {
-        ("split.example.", RecordType::TXT) => {
-            add(RData::TXT(TXT::new(vec![
-                "v=DKIM1; ".into(),
-                "p=abc".into(),
-            ])));
-        }
-        ("changing.example.", RecordType::TXT) => {
-            add(RData::TXT(TXT::new(vec![format!("answer {number}")])));
-        }
-        ("appearing.example.", RecordType::TXT) if number > 0 => {
-            add(RData::TXT(TXT::new(vec!["here".into()])));
-        }
-        ("alias.example.", RecordType::A) => {
+    match name.as_str() {
+        "silent.example." => return None,
+        "servfail.example." => reply.metadata.response_code = ResponseCode::ServFail,
+        "refused.example." => reply.metadata.response_code = ResponseCode::Refused,
+        "notimp.example." => reply.metadata.response_code = ResponseCode::NotImp,
+        "long.example." if udp => reply.metadata.truncation = true,
+        "nothing.example." => negative(&mut reply, ResponseCode::NXDomain),
+        "appearing.example." if number == 0 => negative(&mut reply, ResponseCode::NXDomain),
+        "alias.example." => {
             let target = Name::from_ascii("real.example.").unwrap();
-            add(RData::CNAME(CNAME(target.clone())));
+            let alias = RData::CNAME(CNAME(target.clone()));
+            reply.add_answer(Record::from_rdata(question.name().clone(), 77, alias));
             let a = RData::A(A("192.0.2.7".parse().unwrap()));
             reply.add_answer(Record::from_rdata(target, 5, a));
         }
-        ("six.example.", RecordType::AAAA) => {
-            add(RData::AAAA(AAAA("2001:db8::7".parse().unwrap())));
-        }
-        ("mx.example.", RecordType::MX) => {
-            for (preference, host) in [(20, "B.example."), (10, "a.example.")] {
-                add(RData::MX(MX::new(
-                    preference,
-                    Name::from_ascii(host).unwrap(),
-                )));
+        other => {
+            let records = records(other, question.query_type(), number);
+            if records.is_empty() {
+                negative(&mut reply, ResponseCode::NoError);
             }
-        }
-        ("nullmx.example.", RecordType::MX) => add(RData::MX(MX::new(0, Name::root()))),
-        ("7.2.0.192.in-addr.arpa.", RecordType::PTR) => {
-            add(RData::PTR(PTR(Name::from_ascii("Mail.example.").unwrap())));
-        }
-        ("long.example.", RecordType::TXT) if udp => reply.metadata.truncation = true,
-        ("long.example.", RecordType::TXT) => {
-            add(RData::TXT(TXT::new(vec!["x".repeat(255); 8])));
-        }
-        ("silent.example.", _) => return None,
-        ("servfail.example.", _) => reply.metadata.response_code = ResponseCode::ServFail,
-        ("refused.example.", _) => reply.metadata.response_code = ResponseCode::Refused,
-        ("notimp.example.", _) => reply.metadata.response_code = ResponseCode::NotImp,
-        (other, _) => {
-            if other.starts_with("nothing") || other == "appearing.example." {
-                reply.metadata.response_code = ResponseCode::NXDomain;
+            for data in records {
+                reply.add_answer(Record::from_rdata(question.name().clone(), 77, data));
             }
-            let zone = Name::from_ascii("example.").unwrap();
-            let soa = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, 3600);
-            reply.add_authority(Record::from_rdata(zone, 3600, RData::SOA(soa)));
         }
     }
     Some(reply.to_vec().unwrap())
+}
+
+fn negative(reply: &mut Message, code: ResponseCode) {
+    reply.metadata.response_code = code;
+    let zone = Name::from_ascii("example.").unwrap();
+    let soa = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, 3600);
+    reply.add_authority(Record::from_rdata(zone, 3600, RData::SOA(soa)));
+}
+
+fn records(name: &str, kind: RecordType, number: usize) -> Vec<RData> {
+    let txt = |strings: Vec<String>| vec![RData::TXT(TXT::new(strings))];
+    let mx = |preference, host| RData::MX(MX::new(preference, Name::from_ascii(host).unwrap()));
+    match (name, kind) {
+        ("split.example.", RecordType::TXT) => txt(vec!["v=DKIM1; ".into(), "p=abc".into()]),
+        ("changing.example.", RecordType::TXT) => txt(vec![format!("answer {number}")]),
+        ("appearing.example.", RecordType::TXT) => txt(vec!["here".into()]),
+        ("long.example.", RecordType::TXT) => txt(vec!["x".repeat(255); 8]),
+        ("six.example.", RecordType::AAAA) => {
+            vec![RData::AAAA(AAAA("2001:db8::7".parse().unwrap()))]
+        }
+        ("mx.example.", RecordType::MX) => vec![mx(20, "B.example."), mx(10, "a.example.")],
+        ("nullmx.example.", RecordType::MX) => vec![mx(0, ".")],
+        ("7.2.0.192.in-addr.arpa.", RecordType::PTR) => {
+            vec![RData::PTR(PTR(Name::from_ascii("Mail.example.").unwrap()))]
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn resolver(servers: &[SocketAddr]) -> (HickoryResolver, Arc<Metrics>) {
@@ -238,7 +234,7 @@ async fn nothing_is_remembered() {
     assert_eq!(server.questions.load(Ordering::Relaxed), 4);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_that_is_not_there_is_a_failure_that_names_it() {
     // Bound and dropped: nobody listens there now.
     let address = UdpSocket::bind("127.0.0.1:0")
