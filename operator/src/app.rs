@@ -17,11 +17,13 @@ use crate::{
     apply::Writer,
     backoff::Backoff,
     clock::{Clock, SystemClock},
+    dns::{HickoryResolver, Resolver, resolver::ResolverError},
     events::Events,
     lease::{Candidate, Lost},
     metrics::Metrics,
     queues::{Inboxes, Queues},
     relay_pool::{self, QueuesWritten, credentials::VerifierCache, loaded::Loaded, reports},
+    sending_domain::{self, Looks},
     settings::Settings,
     stores::{Stores, Watches},
     suppression_list,
@@ -53,6 +55,9 @@ pub enum AppError {
     /// A metric is defined wrongly.
     #[error("metrics: {0}")]
     Metrics(#[source] prometheus::Error),
+    /// The resolver could not be set up.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
     /// Somebody else leads now.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -70,6 +75,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| AppError::Bind { address, source })?;
+    let resolver = HickoryResolver::new(&settings.resolvers, metrics.clone())?;
     let config = client_config().await?;
     let (phase, phases) = watch::channel(Phase::Filling);
     let admin = admin::serve(listener, metrics.clone(), phases, stop.child_token());
@@ -81,6 +87,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
         metrics,
         clock,
         client: client(config.clone())?,
+        resolver: Arc::new(resolver),
         phase,
         stop,
     };
@@ -111,6 +118,7 @@ struct Process {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     client: Client,
+    resolver: Arc<dyn Resolver>,
     phase: watch::Sender<Phase>,
     stop: CancellationToken,
 }
@@ -212,6 +220,8 @@ impl Process {
             events: Events::new(self.client.clone(), self.settings.election.identity.clone()),
             metrics: self.metrics.clone(),
             backoff: Backoff::new(fastrand::u64(..)),
+            resolver: self.resolver.clone(),
+            looks: Looks::default(),
             loaded: Loaded::default(),
             verifiers: VerifierCache::default(),
             queues_written: QueuesWritten::default(),
@@ -224,6 +234,7 @@ impl Process {
 /// Starts every controller of a scope.
 fn start_controllers(context: &Arc<Context>, inboxes: Inboxes, controllers: &mut JoinSet<()>) {
     controllers.spawn(relay_pool::run(context.clone(), inboxes.pools));
+    controllers.spawn(sending_domain::run(context.clone(), inboxes.domains));
     controllers.spawn(suppression_list::run(context.clone(), inboxes.lists));
     controllers.spawn(reports::run(context.clone()));
 }

@@ -9,10 +9,12 @@ use crate::{
     apply::Writer,
     backoff::Backoff,
     clock::Clock,
+    dns::Resolver,
     events::Events,
     metrics::Metrics,
     queues::Queues,
     relay_pool::{QueuesWritten, credentials::VerifierCache, loaded::Loaded},
+    sending_domain::Looks,
     settings::Settings,
     stores::Stores,
 };
@@ -37,6 +39,10 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Waits between failures.
     pub backoff: Backoff,
+    /// Asks DNS.
+    pub resolver: Arc<dyn Resolver>,
+    /// What DNS said of each SendingDomain, until the next look is due.
+    pub looks: Looks,
     /// What relays have loaded, by their own reports.
     pub loaded: Loaded,
     /// Password verifiers already derived.

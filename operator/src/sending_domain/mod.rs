@@ -1,0 +1,90 @@
+//! SendingDomains: their DKIM keys, the DNS records they need, and whether the world agrees.
+//!
+//! Flow: a change of the object, its pool, its Secrets or the relays' reports, or a due look at
+//! DNS, wakes [`reconcile`]. [`observe`] gathers the facts, [`plan`] decides, [`apply`] writes.
+//!
+//! Guarantees: DNS is asked when a look is due ([`Looks`]) or what the look depends on has changed,
+//! never because something else woke the controller. At rest nothing is written.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use kube::{ResourceExt as _, runtime::controller::Action};
+use postrider_crds::SendingDomain;
+
+use crate::{Context, Error, controller, queues::Inbox};
+
+pub mod apply;
+pub mod key;
+mod looks;
+pub mod observe;
+pub mod plan;
+pub mod records;
+
+pub use looks::Looks;
+
+/// A wait is made shorter or longer by up to this part of it, so that many domains spread.
+const JITTER: f64 = 0.1;
+
+/// Runs the controller until the process stops.
+pub async fn run(ctx: Arc<Context>, inbox: Inbox<SendingDomain>) {
+    let store = ctx.stores.domains.clone();
+    controller::run(ctx, store, inbox, reconcile).await;
+}
+
+/// Makes the world match `domain`.
+fn reconcile(
+    domain: Arc<SendingDomain>,
+    ctx: Arc<Context>,
+) -> BoxFuture<'static, Result<Action, Error>> {
+    async move {
+        if domain.metadata.deletion_timestamp.is_some() {
+            // Its key Secrets go with it: they have it as their owner.
+            return Ok(Action::await_change());
+        }
+        let observation = observe::gather(&domain, &ctx)?;
+        let (uid, inputs) = (observation.uid.clone(), observation.inputs());
+        let started = ctx.clock.monotonic();
+        let kept = ctx.looks.recall(&uid, &inputs, started);
+        let look = match &kept {
+            Some((look, _)) => look.clone(),
+            None if observation.rival.is_some() => observe::Look::default(),
+            None => observe::look(ctx.resolver.as_ref(), &observation).await,
+        };
+        let observation = observation.with_look(&look);
+        let plan = plan::plan(&observation, ctx.now());
+        apply::apply(&domain, &plan, &ctx).await?;
+        let key = (domain.namespace().unwrap_or_default(), domain.name_any());
+        ctx.metrics
+            .show_conditions("SendingDomain", &key, &plan.status.conditions);
+        let now = ctx.clock.monotonic();
+        let due = kept.map_or_else(
+            || {
+                let due = now + jittered(plan.next_look, fastrand::f64());
+                ctx.looks.keep(uid, inputs, look, due);
+                due
+            },
+            |(_, due)| due,
+        );
+        Ok(Action::requeue(due.saturating_sub(now)))
+    }
+    .boxed()
+}
+
+/// `wait`, changed by up to [`JITTER`] of it; `random` is in 0..1.
+fn jittered(wait: Duration, random: f64) -> Duration {
+    wait.mul_f64(1.0 - JITTER + 2.0 * JITTER * random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_near() {
+        let wait = Duration::from_secs(600);
+        assert_eq!(jittered(wait, 0.0), Duration::from_secs(540));
+        assert_eq!(jittered(wait, 0.5), wait);
+        assert!(jittered(wait, 1.0) <= Duration::from_secs(661));
+    }
+}

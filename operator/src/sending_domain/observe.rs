@@ -1,0 +1,317 @@
+//! What there is to know about one SendingDomain: itself, its pool, its keys, its senders, and what
+//! DNS says.
+//!
+//! [`Observation`] is plain data, so that a plan can be made from a test table or, without a
+//! cluster, from a manifest. [`gather`] fills it from the caches, [`look`] asks DNS.
+
+use std::collections::BTreeMap;
+
+use futures::future;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use postrider_crds::{
+    DomainName, EgressRange, RelayPool, Requirement, Selector, SendingDomain, SendingDomainSpec,
+    SendingDomainStatus, relay_config::KeyAlgorithm,
+};
+
+use super::key;
+use crate::{
+    Context, Error,
+    dns::{Finding, Resolver, dkim, dkim::PublicKey, dmarc, return_path, spf},
+    keys::{self, DkimKey, KeyState},
+    relay_pool::{
+        credentials::{SenderProblem, senders},
+        domains,
+        loaded::PoolKey,
+        observe::in_namespace,
+    },
+    stores,
+};
+
+/// All that a plan is made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// The spec.
+    pub spec: SendingDomainSpec,
+    /// The status as it is stored.
+    pub previous: SendingDomainStatus,
+    /// The pool, if it exists.
+    pub pool: Option<PoolFacts>,
+    /// Name of an older SendingDomain of the same domain and pool.
+    pub rival: Option<String>,
+    /// The domain's keys.
+    pub keys: Vec<KeyFacts>,
+    /// Key Secrets that cannot be used, one sentence each.
+    pub unusable_keys: Vec<String>,
+    /// Senders who cannot log in, in the order of the spec.
+    pub sender_problems: Vec<SenderProblem>,
+    /// What DNS says about everything but keys.
+    pub findings: Findings,
+}
+
+/// What a domain needs to know of its pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolFacts {
+    /// `spec.hostname`.
+    pub hostname: String,
+    /// `spec.egress.addresses`.
+    pub egress: Vec<EgressRange>,
+}
+
+/// A key and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// The Secret that keeps it.
+    pub secret: String,
+    /// Its selector.
+    pub selector: Selector,
+    /// Its kind.
+    pub algorithm: KeyAlgorithm,
+    /// How far it is.
+    pub state: KeyState,
+    /// Its public half.
+    pub public: PublicKey,
+    /// Whether every pod of the pool has it.
+    pub loaded: bool,
+    /// What DNS says about its record; `None`: not looked yet.
+    pub finding: Option<Finding>,
+}
+
+/// What DNS says; `None`: not looked, because it is not asked for or what is needed is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// SPF of the return path.
+    pub spf: Option<Finding>,
+    /// The DMARC policy.
+    pub dmarc: Option<Finding>,
+    /// The MX of the return path.
+    pub return_path: Option<Finding>,
+}
+
+/// What a look at DNS depends on besides DNS. A look is good for as long as this is the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inputs {
+    generation: i64,
+    pool: Option<PoolFacts>,
+    keys: Vec<(Selector, PublicKey)>,
+}
+
+/// One look at DNS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    findings: Findings,
+    keys: BTreeMap<Selector, Finding>,
+}
+
+impl Observation {
+    /// What a look at DNS depends on.
+    #[must_use]
+    pub fn inputs(&self) -> Inputs {
+        let mut keys: Vec<_> = self
+            .keys
+            .iter()
+            .map(|key| (key.selector.clone(), key.public.clone()))
+            .collect();
+        keys.sort_by(|a, b| a.0.cmp(&b.0));
+        Inputs {
+            generation: self.generation,
+            pool: self.pool.clone(),
+            keys,
+        }
+    }
+
+    /// The same observation with what `look` saw.
+    #[must_use]
+    pub fn with_look(mut self, look: &Look) -> Self {
+        self.findings = look.findings.clone();
+        for key in &mut self.keys {
+            key.finding = look.keys.get(&key.selector).cloned();
+        }
+        self
+    }
+}
+
+/// Everything but DNS, from the caches of `ctx`.
+///
+/// # Errors
+///
+/// When the object lacks what every stored object has.
+pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Error> {
+    let incomplete = |field| Error::Incomplete {
+        object: format!("SendingDomain {}", domain.name_any()),
+        field,
+    };
+    let uid = domain.uid().ok_or_else(|| incomplete("metadata.uid"))?;
+    let namespace = domain
+        .namespace()
+        .ok_or_else(|| incomplete("metadata.namespace"))?;
+    let pool_name = &domain.spec.pool_ref.name;
+    let pool = stores::get(&ctx.stores.pools, &namespace, pool_name);
+    let all = in_namespace(&ctx.stores.domains, &namespace);
+    let secret = |name: &str| stores::get(&ctx.stores.secrets, &namespace, name);
+    let problems = senders(&domains::served(pool_name, &all), secret).problems;
+    let named = domain
+        .spec
+        .senders
+        .iter()
+        .map(|sender| &sender.secret_ref.name);
+    let sender_problems = named
+        .filter_map(|name| problems.get(name).cloned())
+        .collect();
+    let pool_key = PoolKey {
+        namespace: namespace.clone(),
+        name: pool_name.clone(),
+    };
+    let (keys, unusable_keys) = own_keys(domain, &namespace, &uid, ctx, &pool_key);
+    Ok(Observation {
+        name: domain.name_any(),
+        uid,
+        generation: domain.metadata.generation.unwrap_or_default(),
+        spec: domain.spec.clone(),
+        previous: domain.status.clone().unwrap_or_default(),
+        pool: pool.map(|pool| pool_facts(&pool)),
+        rival: domains::rival(domain, &all).map(|rival| rival.name_any()),
+        keys,
+        unusable_keys,
+        sender_problems,
+        findings: Findings::default(),
+    })
+}
+
+fn pool_facts(pool: &RelayPool) -> PoolFacts {
+    PoolFacts {
+        hostname: pool.spec.hostname.clone(),
+        egress: pool.spec.egress.addresses.clone(),
+    }
+}
+
+/// Keys this very object owns, by selector, and what is wrong with the Secrets that hold none. A
+/// Secret of a deleted SendingDomain of the same name has another owner and is none of ours.
+fn own_keys(
+    domain: &SendingDomain,
+    namespace: &str,
+    uid: &str,
+    ctx: &Context,
+    pool: &PoolKey,
+) -> (Vec<KeyFacts>, Vec<String>) {
+    let name = domain.name_any();
+    let owned = |secret: &Secret| {
+        secret.namespace().as_deref() == Some(namespace)
+            && secret.labels().get(keys::DOMAIN_LABEL) == Some(&name)
+            && secret
+                .owner_references()
+                .iter()
+                .any(|owner| owner.uid == uid)
+            && secret.metadata.deletion_timestamp.is_none()
+    };
+    let (mut keys, mut unusable) = (Vec::new(), Vec::new());
+    for secret in ctx.stores.secrets.state_filter(owned) {
+        match key_facts(&secret) {
+            Ok(mut key) => {
+                let selector = &key.selector;
+                let domain = &domain.spec.domain;
+                key.loaded = ctx
+                    .loaded
+                    .selector_loaded_everywhere(pool, domain, selector);
+                keys.push(key);
+            }
+            Err(problem) => unusable.push(problem),
+        }
+    }
+    keys.sort_by(|a, b| a.selector.cmp(&b.selector));
+    unusable.sort();
+    (keys, unusable)
+}
+
+fn key_facts(secret: &Secret) -> Result<KeyFacts, String> {
+    let DkimKey {
+        secret: name,
+        selector,
+        algorithm,
+        state,
+        private_key,
+        ..
+    } = DkimKey::try_from(secret).map_err(|error| error.to_string())?;
+    let public = key::public_key(algorithm, &private_key).map_err(|error| {
+        format!("secret {name:?} {error}; delete the Secret to have a new key made")
+    })?;
+    Ok(KeyFacts {
+        secret: name,
+        selector,
+        algorithm,
+        state,
+        public,
+        loaded: false,
+        finding: None,
+    })
+}
+
+/// Asks DNS for everything `observation` is about, all at once.
+pub async fn look(resolver: &dyn Resolver, observation: &Observation) -> Look {
+    let spec = &observation.spec;
+    let return_path = spec.return_path_domain();
+    let keys = observation.keys.iter().map(|key| async {
+        let finding = dkim::check(resolver, &key.selector, &spec.domain, &key.public).await;
+        (key.selector.clone(), finding)
+    });
+    let (keys, spf, dmarc, return_path) = future::join4(
+        future::join_all(keys),
+        look_at_spf(resolver, observation, &return_path),
+        look_at_dmarc(resolver, spec, &return_path),
+        async {
+            let pool = observation.pool.as_ref()?;
+            Some(return_path::check(resolver, &return_path, &pool.hostname).await)
+        },
+    )
+    .await;
+    Look {
+        findings: Findings {
+            spf,
+            dmarc,
+            return_path,
+        },
+        keys: keys.into_iter().collect(),
+    }
+}
+
+async fn look_at_spf(
+    resolver: &dyn Resolver,
+    observation: &Observation,
+    return_path: &DomainName,
+) -> Option<Finding> {
+    let pool = observation
+        .pool
+        .as_ref()
+        .filter(|pool| !pool.egress.is_empty())?;
+    if observation.spec.verification.spf == Requirement::Off {
+        return None;
+    }
+    let expected = spf::Expectation {
+        return_path,
+        egress: &pool.egress,
+        helo: &return_path::pool_host(&pool.hostname),
+    };
+    Some(spf::check(resolver, expected).await)
+}
+
+async fn look_at_dmarc(
+    resolver: &dyn Resolver,
+    spec: &SendingDomainSpec,
+    return_path: &DomainName,
+) -> Option<Finding> {
+    if spec.verification.dmarc == Requirement::Off {
+        return None;
+    }
+    let expected = dmarc::Expectation {
+        domain: &spec.domain,
+        return_path,
+        minimum: spec.verification.minimum_dmarc_policy,
+    };
+    Some(dmarc::check(resolver, expected).await)
+}

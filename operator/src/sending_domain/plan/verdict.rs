@@ -1,0 +1,406 @@
+//! The conditions, and what relays do with the domain's mail.
+
+use postrider_crds::{
+    RecordPurpose, RecordState, RecordStatus, Requirement, Unverified,
+    condition::{reasons, types},
+    relay_config::Admission,
+};
+
+use super::{fails, keys::is_wanted};
+use crate::{
+    conditions::{Fact, Progress, Status},
+    dns::Finding,
+    keys::{KeyState, algorithm_name},
+    sending_domain::{
+        observe::{KeyFacts, Observation},
+        records::{one_line, record_line},
+    },
+};
+
+/// Characters of a published text that are repeated in a condition.
+const MAX_RECORD: usize = 800;
+
+/// What the facts come to.
+pub(super) struct Verdict {
+    /// The conditions.
+    pub(super) facts: Vec<Fact>,
+    /// What is waited for.
+    pub(super) progress: Progress,
+    /// What relays do.
+    pub(super) admission: Admission,
+}
+
+/// The checks besides `Ready`, each with what it is worth.
+struct Checks {
+    keys: Fact,
+    spf: Fact,
+    dkim: Fact,
+    dmarc: Fact,
+    return_path: Fact,
+}
+
+/// Judges `observation`, whose keys are now in the states `advanced`.
+pub(super) fn judge(
+    observation: &Observation,
+    advanced: &[KeyState],
+    records: &[RecordStatus],
+    generating: bool,
+) -> Verdict {
+    let verification = &observation.spec.verification;
+    let checks = Checks {
+        keys: keys(observation, generating),
+        spf: spf(observation),
+        dkim: dkim(observation),
+        dmarc: required(
+            types::DMARC_VERIFIED,
+            verification.dmarc,
+            "spec.verification.dmarc",
+            observation.findings.dmarc.as_ref(),
+        ),
+        return_path: return_path(observation),
+    };
+    let (mut ready, progress) = ready(observation, advanced, records, &checks);
+    for problem in &observation.sender_problems {
+        ready.message = format!("{}; {problem}", ready.message);
+    }
+    let admission = admission(observation, advanced, &checks, ready.status);
+    let facts = vec![
+        ready,
+        checks.keys,
+        checks.spf,
+        checks.dkim,
+        checks.dmarc,
+        checks.return_path,
+    ];
+    Verdict {
+        facts,
+        progress,
+        admission,
+    }
+}
+
+fn keys(observation: &Observation, generating: bool) -> Fact {
+    let fact =
+        |status, reason, message: String| Fact::new(types::KEYS_READY, status, reason, message);
+    if let Some(problem) = observation.unusable_keys.first() {
+        return fact(Status::False, reasons::KEY_INVALID, problem.clone());
+    }
+    if observation.rival.is_some() {
+        let message = "no keys are made for a domain that another SendingDomain has";
+        return fact(Status::False, reasons::DOMAIN_CONFLICT, message.into());
+    }
+    if generating {
+        return fact(
+            Status::False,
+            reasons::PENDING,
+            "keys are being made".into(),
+        );
+    }
+    let names: Vec<&str> = observation
+        .spec
+        .dkim
+        .keys
+        .iter()
+        .map(|spec| algorithm_name(spec.algorithm))
+        .collect();
+    let message = format!("a key exists for each of: {}", names.join(", "));
+    fact(Status::True, reasons::KEYS_GENERATED, message)
+}
+
+fn spf(observation: &Observation) -> Fact {
+    let requirement = observation.spec.verification.spf;
+    let pool_name = &observation.spec.pool_ref.name;
+    let fact = |status, reason, message| Fact::new(types::SPF_VERIFIED, status, reason, message);
+    if requirement != Requirement::Off {
+        match &observation.pool {
+            None => {
+                return fact(
+                    Status::Unknown,
+                    reasons::POOL_NOT_FOUND,
+                    no_pool(observation),
+                );
+            }
+            Some(pool) if pool.egress.is_empty() => {
+                let message = format!(
+                    "spec.egress.addresses of RelayPool {pool_name} is empty; list there the addresses that receivers see"
+                );
+                return fact(Status::False, reasons::NO_EGRESS_ADDRESSES, message);
+            }
+            Some(_) => {}
+        }
+    }
+    required(
+        types::SPF_VERIFIED,
+        requirement,
+        "spec.verification.spf",
+        observation.findings.spf.as_ref(),
+    )
+}
+
+fn return_path(observation: &Observation) -> Fact {
+    if observation.pool.is_none() {
+        return Fact::new(
+            types::RETURN_PATH_VERIFIED,
+            Status::Unknown,
+            reasons::POOL_NOT_FOUND,
+            no_pool(observation),
+        );
+    }
+    let finding = observation.findings.return_path.as_ref();
+    from_finding(types::RETURN_PATH_VERIFIED, finding)
+}
+
+/// The worst of what is known of the wanted keys' records.
+fn dkim(observation: &Observation) -> Fact {
+    let keys = || {
+        observation
+            .keys
+            .iter()
+            .filter(|key| is_wanted(observation, key))
+    };
+    let fact =
+        |status, reason, message: String| Fact::new(types::DKIM_VERIFIED, status, reason, message);
+    let about = |key: &KeyFacts, finding: &Finding| {
+        let name = key.selector.record_name(&observation.spec.domain);
+        format!("{name}: {}", finding.message)
+    };
+    let found = |wanted: fn(RecordState) -> bool| {
+        keys().find_map(|key| {
+            let finding = key
+                .finding
+                .as_ref()
+                .filter(|finding| wanted(finding.state))?;
+            Some((key, finding))
+        })
+    };
+    if let Some((key, finding)) = found(fails) {
+        return fact(Status::False, finding.reason, about(key, finding));
+    }
+    if let Some((_, finding)) = found(|state| state == RecordState::Unknown) {
+        return fact(Status::Unknown, finding.reason, finding.message.clone());
+    }
+    let complete = observation
+        .spec
+        .dkim
+        .keys
+        .iter()
+        .all(|spec| keys().any(|key| key.algorithm == spec.algorithm && key.finding.is_some()));
+    if !complete {
+        return fact(
+            Status::Unknown,
+            reasons::PENDING,
+            "not looked up yet".into(),
+        );
+    }
+    fact(
+        Status::True,
+        reasons::VERIFIED,
+        "the records of all keys match".into(),
+    )
+}
+
+/// A check that the spec may switch off.
+fn required(
+    type_: &'static str,
+    requirement: Requirement,
+    field: &str,
+    finding: Option<&Finding>,
+) -> Fact {
+    match requirement {
+        Requirement::Off => {
+            let message = format!("not checked: {field} is Off");
+            Fact::new(type_, Status::True, reasons::NOT_REQUIRED, message)
+        }
+        Requirement::Required | Requirement::Warn => from_finding(type_, finding),
+    }
+}
+
+fn from_finding(type_: &'static str, finding: Option<&Finding>) -> Fact {
+    let Some(finding) = finding else {
+        return Fact::new(
+            type_,
+            Status::Unknown,
+            reasons::PENDING,
+            "not looked up yet",
+        );
+    };
+    let status = match finding.state {
+        RecordState::Verified => Status::True,
+        RecordState::Unknown => Status::Unknown,
+        RecordState::Missing | RecordState::Mismatch | RecordState::Conflict => Status::False,
+    };
+    let message = match (status, finding.message.as_str()) {
+        (Status::True, "") => "the published record does its duty",
+        (_, message) => message,
+    };
+    Fact::new(type_, status, finding.reason, message)
+}
+
+fn no_pool(observation: &Observation) -> String {
+    let name = &observation.spec.pool_ref.name;
+    format!(
+        "RelayPool {name} does not exist in this namespace; create it or change spec.poolRef.name"
+    )
+}
+
+/// The checks that decide.
+fn deciding<'a>(observation: &Observation, checks: &'a Checks) -> Vec<&'a Fact> {
+    let verification = &observation.spec.verification;
+    let mut deciding = vec![&checks.dkim];
+    if verification.spf == Requirement::Required {
+        deciding.push(&checks.spf);
+    }
+    if verification.dmarc == Requirement::Required {
+        deciding.push(&checks.dmarc);
+    }
+    deciding.push(&checks.return_path);
+    deciding
+}
+
+fn ready(
+    observation: &Observation,
+    advanced: &[KeyState],
+    records: &[RecordStatus],
+    checks: &Checks,
+) -> (Fact, Progress) {
+    let not = |reason, message: String, progress| {
+        (
+            Fact::new(types::READY, Status::False, reason, message),
+            progress,
+        )
+    };
+    if let Some(rival) = &observation.rival {
+        let domain = &observation.spec.domain;
+        let message = format!("{domain} belongs to the older SendingDomain {rival}; delete one");
+        return not(reasons::DOMAIN_CONFLICT, message, Progress::Stalled);
+    }
+    if observation.pool.is_none() {
+        return not(
+            reasons::POOL_NOT_FOUND,
+            no_pool(observation),
+            Progress::Reconciling,
+        );
+    }
+    if checks.keys.status == Status::False {
+        let progress = match checks.keys.reason {
+            reasons::KEY_INVALID => Progress::Stalled,
+            _ => Progress::Reconciling,
+        };
+        return not(checks.keys.reason, checks.keys.message.clone(), progress);
+    }
+    let senders = &observation.spec.senders;
+    if !senders.is_empty() && observation.sender_problems.len() == senders.len() {
+        let message = "no sender of spec.senders can log in".to_owned();
+        return not(reasons::REFERENCE_NOT_FOUND, message, Progress::Reconciling);
+    }
+    let deciding = deciding(observation, checks);
+    if let Some(failed) = deciding.iter().find(|fact| fact.status == Status::False) {
+        let (reason, message) = to_publish(observation, records, failed);
+        return not(reason, message, Progress::Reconciling);
+    }
+    if let Some(open) = deciding.iter().find(|fact| fact.status == Status::Unknown) {
+        let fact = Fact::new(
+            types::READY,
+            Status::Unknown,
+            open.reason,
+            open.message.clone(),
+        );
+        return (fact, Progress::Reconciling);
+    }
+    match waiting(observation, advanced) {
+        Some(message) => not(reasons::KEYS_LOADING, message, Progress::Reconciling),
+        None => (all_well(observation, advanced), Progress::Settled),
+    }
+}
+
+/// What to publish first, and how much more there is.
+fn to_publish(
+    observation: &Observation,
+    records: &[RecordStatus],
+    failed: &Fact,
+) -> (&'static str, String) {
+    let verification = &observation.spec.verification;
+    let decides = |purpose| match purpose {
+        RecordPurpose::DKIM | RecordPurpose::ReturnPath => true,
+        RecordPurpose::SPF => verification.spf == Requirement::Required,
+        RecordPurpose::DMARC => verification.dmarc == Requirement::Required,
+    };
+    let mut open = records
+        .iter()
+        .filter(|record| fails(record.state) && decides(record.purpose));
+    let Some(first) = open.next() else {
+        return (failed.reason, failed.message.clone());
+    };
+    let line: String = one_line(&record_line(first))
+        .chars()
+        .take(MAX_RECORD)
+        .collect();
+    let more = match open.count() {
+        0 => String::new(),
+        1 => " and 1 more record, see status.records".to_owned(),
+        count => format!(" and {count} more records, see status.records"),
+    };
+    (reasons::RECORDS_MISSING, format!("publish {line}{more}"))
+}
+
+/// The keys that relays have not loaded yet.
+fn waiting(observation: &Observation, advanced: &[KeyState]) -> Option<String> {
+    let selectors: Vec<&str> = observation
+        .keys
+        .iter()
+        .zip(advanced)
+        .filter(|(key, state)| is_wanted(observation, key) && **state != KeyState::Active)
+        .map(|(key, _)| key.selector.as_str())
+        .collect();
+    let pool = &observation.spec.pool_ref.name;
+    let message = format!(
+        "every relay of RelayPool {pool} has to load {}",
+        selectors.join(", ")
+    );
+    (!selectors.is_empty()).then_some(message)
+}
+
+fn all_well(observation: &Observation, advanced: &[KeyState]) -> Fact {
+    let selectors: Vec<&str> = observation
+        .keys
+        .iter()
+        .zip(advanced)
+        .filter(|(_, state)| **state == KeyState::Active)
+        .map(|(key, _)| key.selector.as_str())
+        .collect();
+    let message = format!("mail is signed with {}", selectors.join(", "));
+    Fact::new(types::READY, Status::True, reasons::READY, message)
+}
+
+/// What relays do with the domain's mail. Once it is sent it goes on being sent for as long as
+/// nothing that decides is known to fail and a key signs whose record is not known to fail: neither
+/// an answer that does not come, nor a new key on its way, nor a sender's password stops it.
+fn admission(
+    observation: &Observation,
+    advanced: &[KeyState],
+    checks: &Checks,
+    ready: Status,
+) -> Admission {
+    if ready == Status::True {
+        return Admission::Send;
+    }
+    let signs = observation.keys.iter().zip(advanced).any(|(key, state)| {
+        let failing = key
+            .finding
+            .as_ref()
+            .is_some_and(|finding| fails(finding.state));
+        *state == KeyState::Active && !failing
+    });
+    let failed = deciding(observation, checks)
+        .into_iter()
+        .any(|fact| fact.status == Status::False && fact.type_ != types::DKIM_VERIFIED);
+    let sent_before = observation.previous.admission == Some(Admission::Send);
+    if sent_before && signs && !failed && observation.rival.is_none() {
+        return Admission::Send;
+    }
+    match observation.spec.unverified {
+        Unverified::Hold => Admission::Hold,
+        Unverified::Reject => Admission::Reject,
+        Unverified::Send => Admission::Send,
+    }
+}
