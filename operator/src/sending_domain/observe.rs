@@ -191,7 +191,7 @@ fn pool_facts(pool: &RelayPool) -> PoolFacts {
     }
 }
 
-/// Keys this very object owns, by selector, and what is wrong with the Secrets that hold none. A
+/// Keys this very object owns, by algorithm and selector, and what is wrong with the Secrets that hold none. A
 /// Secret of a deleted SendingDomain of the same name has another owner and is none of ours.
 fn own_keys(
     domain: &SendingDomain,
@@ -224,7 +224,7 @@ fn own_keys(
             Err(problem) => unusable.push(problem),
         }
     }
-    keys.sort_by(|a, b| a.selector.cmp(&b.selector));
+    keys.sort_by(|a, b| (a.algorithm, &a.selector).cmp(&(b.algorithm, &b.selector)));
     unusable.sort();
     (keys, unusable)
 }

@@ -134,7 +134,24 @@ fn notices(
     }
     notices.extend(facts.iter().filter_map(|fact| turned(observation, fact)));
     notices.extend(new_sender_problems(observation));
-    notices
+    joined(notices)
+}
+
+/// One notice where several have the same severity, reason and action: the recorder of events
+/// counts those as repetitions of the first and drops what the others say.
+fn joined(notices: Vec<Notice>) -> Vec<Notice> {
+    let mut joined: Vec<Notice> = Vec::new();
+    for notice in notices {
+        let alike = joined.iter_mut().find(|other| {
+            (other.severity, other.reason, other.action)
+                == (notice.severity, notice.reason, notice.action)
+        });
+        match alike {
+            Some(other) => other.note = format!("{}; {}", other.note, notice.note),
+            None => joined.push(notice),
+        }
+    }
+    joined
 }
 
 /// A condition that was True and is False now, or `Ready` that became True.
