@@ -1,0 +1,159 @@
+//! What holds for every observation.
+
+use postrider_crds::{RecordState, relay_config::Admission};
+use proptest::prelude::*;
+
+use super::*;
+
+fn any_state() -> impl Strategy<Value = Option<RecordState>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(RecordState::Verified)),
+        Just(Some(RecordState::Missing)),
+        Just(Some(RecordState::Mismatch)),
+        Just(Some(RecordState::Conflict)),
+        Just(Some(RecordState::Unknown)),
+    ]
+}
+
+fn any_key() -> impl Strategy<Value = Option<KeyFacts>> {
+    let algorithm = prop_oneof![
+        Just(KeyAlgorithm::RSA2048),
+        Just(KeyAlgorithm::RSA4096),
+        Just(KeyAlgorithm::Ed25519),
+    ];
+    let state = prop_oneof![
+        Just(KeyState::Pending),
+        Just(KeyState::Visible),
+        Just(KeyState::Active)
+    ];
+    let facts = (algorithm, state, any::<bool>(), any_state());
+    proptest::option::of(facts.prop_map(|(algorithm, state, loaded, seen)| KeyFacts {
+        loaded,
+        finding: seen.map(finding),
+        ..key(algorithm, state)
+    }))
+}
+
+fn any_observation() -> impl Strategy<Value = Observation> {
+    let findings = (any_state(), any_state(), any_state());
+    let keys = proptest::collection::vec(any_key(), 4);
+    let unverified = prop_oneof![Just("Hold"), Just("Reject"), Just("Send")];
+    let admission = prop_oneof![
+        Just(None),
+        Just(Some(Admission::Send)),
+        Just(Some(Admission::Hold)),
+        Just(Some(Admission::Reject)),
+    ];
+    let world = (
+        proptest::option::weighted(0.2, Just("older".to_owned())),
+        any::<bool>(),
+        admission,
+    );
+    (findings, keys, unverified, world).prop_map(|(findings, keys, unverified, world)| {
+        let mut observation = fresh();
+        observation.spec.unverified = serde_json::from_value(unverified.into()).unwrap();
+        observation.findings = Findings {
+            spf: findings.0.map(finding),
+            dmarc: findings.1.map(finding),
+            return_path: findings.2.map(finding),
+        };
+        observation.keys = keys
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .map(|(n, mut key)| {
+                key.secret = format!("{}-{n}", key.secret);
+                key.selector = format!("{}-{n}", key.selector).parse().unwrap();
+                key
+            })
+            .collect();
+        observation.rival = world.0;
+        if world.1 {
+            observation.pool = None;
+        }
+        observation.previous.admission = world.2;
+        observation
+    })
+}
+
+/// `observation` with the answers named by `lost` not arriving.
+fn with_trouble(mut observation: Observation, lost: [bool; 8]) -> Observation {
+    let unknown = || Some(finding(RecordState::Unknown));
+    let findings = &mut observation.findings;
+    for (slot, lost) in [
+        &mut findings.spf,
+        &mut findings.dmarc,
+        &mut findings.return_path,
+    ]
+    .into_iter()
+    .chain(observation.keys.iter_mut().map(|key| &mut key.finding))
+    .zip(lost)
+    {
+        if lost && slot.is_some() {
+            *slot = unknown();
+        }
+    }
+    observation
+}
+
+proptest! {
+    #[test]
+    fn a_key_signs_only_after_its_record_was_seen_and_every_relay_has_it(observation in any_observation()) {
+        for transition in plan(&observation, at(0)).transitions {
+            let key = observation.keys.iter().find(|key| key.secret == transition.secret).unwrap();
+            if transition.to == KeyState::Active {
+                prop_assert_eq!(key.state, KeyState::Visible);
+                prop_assert!(key.loaded);
+                prop_assert_eq!(key.finding.as_ref().unwrap().state, RecordState::Verified);
+            }
+            if transition.to == KeyState::Visible {
+                prop_assert_eq!(key.finding.as_ref().unwrap().state, RecordState::Verified);
+            }
+        }
+    }
+
+    #[test]
+    fn trouble_changes_neither_admission_nor_the_keys_that_sign(
+        observation in any_observation(), lost in any::<[bool; 8]>(),
+    ) {
+        let before = plan(&observation, at(0));
+        let troubled = with_trouble(after(observation, &before), lost);
+        let all_lost = with_trouble(troubled.clone(), [true; 8]);
+        for world in [troubled, all_lost] {
+            let during = plan(&world, at(1));
+            prop_assert_eq!(during.status.admission, before.status.admission);
+            for (key, state) in world.keys.iter().zip(keys::advance(&world)) {
+                let unknown = key.finding.as_ref().is_some_and(|f| f.state == RecordState::Unknown);
+                if key.state == KeyState::Active && unknown && keys::is_wanted(&world, key) {
+                    prop_assert_eq!(state, KeyState::Active);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn planning_on_its_own_output_writes_nothing(observation in any_observation()) {
+        let mut world = observation;
+        // A key that is retired for another's sake makes room once; then all is settled.
+        for second in 0..3 {
+            let step = plan(&world, at(second));
+            world = after(world, &step);
+        }
+        let settled = plan(&world, at(1_000));
+        prop_assert!(settled.transitions.is_empty());
+        prop_assert_eq!(&settled.status, &world.previous);
+        prop_assert!(settled.notices.iter().all(|notice| notice.action == "GenerateKey"));
+    }
+
+    #[test]
+    fn ready_means_verified_and_signing(observation in any_observation()) {
+        let plan = plan(&observation, at(0));
+        if ready(&plan).0 == "True" {
+            prop_assert_eq!(plan.status.admission, Some(Admission::Send));
+            prop_assert!(plan.generate.is_empty());
+            prop_assert_eq!(plan.status.dkim.pending.len(), 0);
+            prop_assert!(plan.status.records.iter().all(|r| r.state == RecordState::Verified));
+        }
+    }
+}
