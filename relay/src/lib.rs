@@ -6,5 +6,6 @@
 //! Promises: no 250 before the message is on stable storage, and from then on each recipient ends
 //! as delivered, bounced, or still queued. Knows nothing of Kubernetes.
 
+pub mod identity;
 pub mod mail;
 pub mod ports;

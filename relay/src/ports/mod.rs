@@ -5,7 +5,11 @@
 //! own.
 
 mod clock;
+mod network;
 mod random;
+mod resolver;
 
 pub use clock::{Clock, SystemClock};
+pub use network::{Connection, Network, Stream, TcpNetwork};
 pub use random::{Random, SystemRandom};
+pub use resolver::{Answer, DnsResolver, MailExchange, ResolveError, Resolver, ResolverSetupError};
