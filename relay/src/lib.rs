@@ -9,3 +9,4 @@
 pub mod identity;
 pub mod mail;
 pub mod ports;
+pub mod routing;
