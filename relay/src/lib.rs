@@ -10,3 +10,4 @@ pub mod identity;
 pub mod mail;
 pub mod ports;
 pub mod routing;
+pub mod transport;

@@ -1,0 +1,342 @@
+//! One transaction: MAIL, RCPT, DATA, and what each was answered (RFC 5321 §3.3).
+//!
+//! Promises: one verdict per recipient, the first final answer about it. Commands go out together
+//! where the server pipelines (RFC 2920), one by one where not.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use postrider_crds::Mailbox;
+
+use super::{Failure, Stage, Verdict, capabilities::Capabilities, stuffing::stuff};
+use crate::mail::{EnhancedCode, Reply};
+
+/// Most recipients of one transaction; servers have to take 100 (RFC 5321 §4.5.3.1.8).
+pub const MAX_RECIPIENTS: usize = 100;
+
+/// A message as it is sent, made once for all its transactions.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    stuffed: Bytes,
+    octets: u64,
+    eight_bit: bool,
+}
+
+impl Payload {
+    /// `headers`, each with its CRLF, before `body`, a message with CRLF line ends.
+    #[must_use]
+    pub fn new(headers: &[u8], body: &[u8]) -> Self {
+        let whole = [headers, body].concat();
+        Self {
+            stuffed: stuff(&whole),
+            octets: whole.len() as u64,
+            eight_bit: !whole.is_ascii(),
+        }
+    }
+}
+
+/// A message for some recipients.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    /// The envelope sender; `None` is `<>`.
+    pub sender: Option<Mailbox>,
+    /// At most [`MAX_RECIPIENTS`].
+    pub recipients: Vec<Mailbox>,
+    /// The message.
+    pub payload: Payload,
+}
+
+/// A command whose answer counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Reset,
+    Mail,
+    Recipient(usize),
+    Data,
+    End,
+}
+
+#[derive(Clone, Debug)]
+enum Standing {
+    Open,
+    Accepted,
+    Done(Verdict),
+}
+
+/// What an answer leads to.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Send these bytes, possibly none, and wait on.
+    Continue(Vec<u8>),
+    /// Send the message.
+    SendBody(Bytes),
+    /// Every answer is there.
+    Finished,
+    /// The server broke the protocol.
+    Broken(String),
+}
+
+/// A transaction in progress.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    transaction: Transaction,
+    pipelining: bool,
+    mail_parameters: String,
+    utf8: bool,
+    standings: Vec<Standing>,
+    plan: VecDeque<Command>,
+    waiting: VecDeque<Command>,
+    body_sent: bool,
+    /// MAIL was accepted and the transaction did not end by its data (RFC 5321 §4.1.4).
+    pub(super) open_at_server: bool,
+}
+
+impl Exchange {
+    /// A transaction with a server that offers `offered`; RSET goes first when `reset`.
+    pub(super) fn new(transaction: Transaction, offered: Capabilities, reset: Reset) -> Self {
+        debug_assert!(transaction.recipients.len() <= MAX_RECIPIENTS);
+        let count = transaction.recipients.len();
+        let mut exchange = Self {
+            pipelining: offered.pipelining,
+            mail_parameters: parameters(&transaction.payload, offered),
+            utf8: false,
+            standings: vec![Standing::Open; count],
+            plan: VecDeque::new(),
+            waiting: VecDeque::new(),
+            body_sent: false,
+            open_at_server: false,
+            transaction,
+        };
+        exchange.refuse_what_cannot_be_sent(offered);
+        let open = exchange.indexes(|s| matches!(s, Standing::Open));
+        if !open.is_empty() {
+            if reset == Reset::First {
+                exchange.plan.push_back(Command::Reset);
+            }
+            exchange.plan.push_back(Command::Mail);
+            exchange
+                .plan
+                .extend(open.into_iter().map(Command::Recipient));
+            exchange.plan.push_back(Command::Data);
+        }
+        exchange
+    }
+
+    /// The first commands; `None` when there is nothing to send.
+    pub(super) fn start(&mut self) -> Option<Vec<u8>> {
+        let commands = self.commands();
+        (!commands.is_empty()).then_some(commands)
+    }
+
+    /// What is waited for.
+    pub(super) fn stage(&self) -> Stage {
+        match self.waiting.front() {
+            Some(Command::Reset) => Stage::Reset,
+            Some(Command::Mail) => Stage::Mail,
+            Some(Command::Recipient(_)) => Stage::Recipient,
+            Some(Command::Data) => Stage::Data,
+            Some(Command::End) if !self.body_sent => Stage::Body,
+            Some(Command::End) | None => Stage::End,
+        }
+    }
+
+    /// All that was given to send has left.
+    pub(super) fn flushed(&mut self) {
+        if self.waiting.front() == Some(&Command::End) {
+            self.body_sent = true;
+        }
+    }
+
+    /// Takes the answer to the oldest command.
+    pub(super) fn answer(&mut self, reply: Reply) -> Next {
+        let Some(command) = self.waiting.pop_front() else {
+            return Next::Broken(format!("unasked reply {reply}"));
+        };
+        let intermediate = reply.code / 100 == 3;
+        if intermediate != (command == Command::Data && reply.code == 354)
+            && (intermediate || reply.is_positive())
+        {
+            return Next::Broken(format!("reply out of place: {reply}"));
+        }
+        match command {
+            Command::Reset if !reply.is_positive() => {
+                return Next::Broken(format!("RSET refused: {reply}"));
+            }
+            Command::Reset => {}
+            Command::Mail if reply.is_positive() => self.open_at_server = true,
+            Command::Mail => {
+                self.plan.clear();
+                self.close(&Verdict::Refused(reply));
+            }
+            Command::Recipient(index) => self.recipient(index, reply),
+            Command::Data if reply.code == 354 => return self.body(),
+            Command::Data => self.close(&Verdict::Refused(reply)),
+            Command::End => return self.end(reply),
+        }
+        let more = self.commands();
+        if more.is_empty() && self.waiting.is_empty() {
+            return Next::Finished;
+        }
+        Next::Continue(more)
+    }
+
+    /// The verdicts; what has none yet is broken by `failure`.
+    pub(super) fn finish(self, failure: &Failure) -> Vec<Verdict> {
+        let verdict = |standing| match standing {
+            Standing::Done(verdict) => verdict,
+            Standing::Open | Standing::Accepted => Verdict::Broken(failure.clone()),
+        };
+        self.standings.into_iter().map(verdict).collect()
+    }
+
+    fn recipient(&mut self, index: usize, reply: Reply) {
+        if let Some(standing @ Standing::Open) = self.standings.get_mut(index) {
+            *standing = if reply.is_positive() {
+                Standing::Accepted
+            } else {
+                Standing::Done(Verdict::Refused(reply))
+            };
+        }
+    }
+
+    fn body(&mut self) -> Next {
+        self.waiting.push_back(Command::End);
+        if self.indexes(|s| matches!(s, Standing::Accepted)).is_empty() {
+            // DATA was pipelined and taken without a recipient: end it at once (RFC 2920 §3.1).
+            return Next::SendBody(Bytes::from_static(b".\r\n"));
+        }
+        Next::SendBody(self.transaction.payload.stuffed.clone())
+    }
+
+    fn end(&mut self, reply: Reply) -> Next {
+        if reply.is_positive() && !self.body_sent {
+            return Next::Broken(format!("accepted before the message was sent: {reply}"));
+        }
+        self.open_at_server = false;
+        let early = !self.body_sent;
+        let text = format!("answered in the middle of the message: {reply}");
+        self.close(&if reply.is_positive() {
+            Verdict::Accepted(reply)
+        } else {
+            Verdict::Refused(reply)
+        });
+        if early {
+            Next::Broken(text)
+        } else {
+            Next::Finished
+        }
+    }
+
+    fn close(&mut self, verdict: &Verdict) {
+        for standing in &mut self.standings {
+            match standing {
+                Standing::Open | Standing::Accepted => *standing = Standing::Done(verdict.clone()),
+                Standing::Done(_) => {}
+            }
+        }
+    }
+
+    fn indexes(&self, which: impl Fn(&Standing) -> bool) -> Vec<usize> {
+        let standings = self.standings.iter().enumerate();
+        standings
+            .filter(|(_, s)| which(s))
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// The commands that may go out now.
+    fn commands(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        while let Some(command) = self.plan.front().copied() {
+            if !self.waiting.is_empty() && !self.pipelining {
+                break;
+            }
+            self.plan.pop_front();
+            if command == Command::Data && self.is_pointless() {
+                continue;
+            }
+            self.write(command, &mut out);
+            self.waiting.push_back(command);
+        }
+        out
+    }
+
+    /// Every recipient was refused before DATA went out.
+    fn is_pointless(&self) -> bool {
+        self.standings
+            .iter()
+            .all(|s| matches!(s, Standing::Done(_)))
+    }
+
+    fn write(&self, command: Command, out: &mut Vec<u8>) {
+        let line = match command {
+            Command::Reset => "RSET".to_owned(),
+            Command::Mail => {
+                let sender = self.transaction.sender.as_ref();
+                let sender = sender.map_or_else(String::new, Mailbox::to_string);
+                let utf8 = if self.utf8 { " SMTPUTF8" } else { "" };
+                format!("MAIL FROM:<{sender}>{}{utf8}", self.mail_parameters)
+            }
+            Command::Recipient(index) => match self.transaction.recipients.get(index) {
+                Some(recipient) => format!("RCPT TO:<{recipient}>"),
+                None => return,
+            },
+            Command::Data => "DATA".to_owned(),
+            Command::End => return,
+        };
+        out.extend_from_slice(line.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn refuse_what_cannot_be_sent(&mut self, offered: Capabilities) {
+        let payload = &self.transaction.payload;
+        if payload.eight_bit && !offered.eight_bit {
+            let text = "the receiving server takes no 8-bit content";
+            let reply = Reply::new(554, EnhancedCode(5, 6, 3), text);
+            return self.close(&Verdict::Refused(reply));
+        }
+        if !offered.admits(payload.octets) {
+            let text = format!(
+                "message of {} octets is larger than the receiving server takes",
+                payload.octets
+            );
+            let reply = Reply::new(552, EnhancedCode(5, 3, 4), text);
+            return self.close(&Verdict::Refused(reply));
+        }
+        let recipients = self.transaction.recipients.iter();
+        for (standing, recipient) in self.standings.iter_mut().zip(recipients) {
+            if recipient.local().is_ascii() {
+                continue;
+            }
+            if offered.utf8 {
+                self.utf8 = true;
+                continue;
+            }
+            // RFC 6531 §3.5.
+            let text = "the receiving server takes no internationalized addresses";
+            let reply = Reply::new(553, EnhancedCode(5, 6, 7), text);
+            *standing = Standing::Done(Verdict::Refused(reply));
+        }
+    }
+}
+
+/// Whether the server still holds an earlier transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reset {
+    /// RSET first.
+    First,
+    /// There is nothing to reset.
+    NotNeeded,
+}
+
+/// Parameters of MAIL (RFC 1870 §6, RFC 6152 §2).
+fn parameters(payload: &Payload, offered: Capabilities) -> String {
+    let mut text = String::new();
+    if offered.size.is_some() {
+        text.push_str(&format!(" SIZE={}", payload.octets));
+    }
+    if payload.eight_bit {
+        text.push_str(" BODY=8BITMIME");
+    }
+    text
+}
