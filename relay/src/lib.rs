@@ -8,6 +8,7 @@
 
 pub mod identity;
 pub mod mail;
+pub mod outcome;
 pub mod ports;
 pub mod routing;
 pub mod transport;
