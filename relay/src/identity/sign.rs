@@ -307,3 +307,7 @@ fn field_length(text: &[u8]) -> usize {
     }
     text.len()
 }
+
+#[cfg(test)]
+#[path = "sign_tests.rs"]
+mod tests;
