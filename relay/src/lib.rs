@@ -6,9 +6,7 @@
 //! Promises: no 250 before the message is on stable storage, and from then on each recipient ends
 //! as delivered, bounced, or still queued. Knows nothing of Kubernetes.
 
-pub mod identity;
+pub mod custody;
 pub mod mail;
-pub mod outcome;
 pub mod ports;
-pub mod routing;
-pub mod transport;
+pub mod telemetry;

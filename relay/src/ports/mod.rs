@@ -5,11 +5,9 @@
 //! own.
 
 mod clock;
-mod network;
+mod disk;
 mod random;
-mod resolver;
 
 pub use clock::{Clock, SystemClock};
-pub use network::{Connection, Network, Stream, TcpNetwork};
+pub use disk::{Disk, DiskFile, DiskLock, SystemDisk};
 pub use random::{Random, SystemRandom};
-pub use resolver::{Answer, DnsResolver, MailExchange, ResolveError, Resolver, ResolverSetupError};

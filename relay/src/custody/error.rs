@@ -1,0 +1,117 @@
+//! Why custody could not do what it was asked. All of it is the disk's or the shutdown's doing,
+//! none of it the client's: every refusal is temporary.
+
+use std::{io, sync::Arc};
+
+/// Why a message was not taken. The client is told 452 4.3.1 and keeps the message.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// Custody takes nothing now.
+    #[error(transparent)]
+    NotAccepting(#[from] NotAccepting),
+    /// The write or the sync failed; the message is not in custody.
+    #[error("spool write failed: {0}; the message was not taken")]
+    Disk(Arc<io::Error>),
+    /// Envelope and body exceed what a record may hold.
+    #[error("message of {bytes} bytes exceeds the {limit} a record may hold; send a smaller one")]
+    TooLarge {
+        /// Size of the record.
+        bytes: u64,
+        /// Largest record.
+        limit: u64,
+    },
+    /// The envelope names no recipient, or a suppressed index that is none.
+    #[error(
+        "envelope of {0} recipients cannot be stored; give one at least and only their indexes"
+    )]
+    Recipients(usize),
+}
+
+impl AcceptError {
+    /// Stable name of the cause, for metrics and events.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NotAccepting(why) => why.reason(),
+            Self::Disk(_) => "DiskError",
+            Self::TooLarge { .. } => "TooLarge",
+            Self::Recipients(_) => "BadEnvelope",
+        }
+    }
+}
+
+/// Why no mail is accepted now: what `/readyz` says and 452 is answered with.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NotAccepting {
+    /// Free space is below the mark.
+    #[error(
+        "{free} bytes free on the spool volume, {mark} are needed; free space or grow the volume"
+    )]
+    NoSpace {
+        /// Bytes free.
+        free: u64,
+        /// Bytes that must stay free.
+        mark: u64,
+    },
+    /// The last write failed; a later one that works ends this.
+    #[error("spool volume fails: {0}; check the volume")]
+    Disk(Arc<io::Error>),
+    /// Custody is closing.
+    #[error("shutting down; try again or try a peer")]
+    Closing,
+}
+
+impl NotAccepting {
+    /// Stable name of the cause.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoSpace { .. } => "NoSpace",
+            Self::Disk(_) => "DiskError",
+            Self::Closing => "Closing",
+        }
+    }
+}
+
+/// Why a change could not be recorded.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The write failed. An attempt must not be made; a settlement is kept in memory and written as
+    /// soon as the disk takes it.
+    #[error("spool write failed: {0}")]
+    Disk(Arc<io::Error>),
+    /// Custody is closed.
+    #[error("custody is closed")]
+    Closed,
+    /// The claim is not one custody has given out, or was settled before.
+    #[error("message {0} has no such claim")]
+    UnknownClaim(crate::mail::MessageId),
+}
+
+/// Why the spool could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process owns the spool.
+    #[error("spool is locked by another process; one relay at a time may own it")]
+    Locked,
+    /// A newer relay wrote it.
+    #[error(
+        "segment {segment} has format version {version}, this relay reads up to {supported}; run the newer relay"
+    )]
+    NewerFormat {
+        /// Name of the segment.
+        segment: String,
+        /// Its version.
+        version: u16,
+        /// Newest version known.
+        supported: u16,
+    },
+    /// The disk failed.
+    #[error("spool cannot be opened: {doing}: {source}")]
+    Disk {
+        /// What was being done.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
