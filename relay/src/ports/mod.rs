@@ -5,9 +5,13 @@
 //! own.
 
 mod clock;
-mod disk;
+mod documents;
+mod network;
 mod random;
+mod resolver;
 
 pub use clock::{Clock, SystemClock};
-pub use disk::{Disk, DiskFile, DiskLock, SystemDisk};
+pub use documents::{Documents, MountedDirectory};
+pub use network::{Connection, Network, Stream, TcpNetwork};
 pub use random::{Random, SystemRandom};
+pub use resolver::{Answer, DnsResolver, MailExchange, ResolveError, Resolver, ResolverSetupError};

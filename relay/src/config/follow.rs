@@ -1,0 +1,153 @@
+//! Following the configuration directory while the relay runs.
+//!
+//! Flow: the directory is read every [`POLL_INTERVAL`]; when its digests differ from those last
+//! looked at, it is read again until two readings agree, so that a volume caught in the middle of
+//! its update is not judged; then the set is built and published, or refused.
+//!
+//! Guarantees: readers see whole settings only, in the order they were built. A refused set leaves
+//! what was published before in force and shows in [`ConfigState::refused`] until a good set
+//! comes. The admin listener's certificate is followed by itself, so that the report can be had
+//! also while everything else is refused.
+
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+
+use postrider_crds::relay_config::RefusedDocument;
+use tokio::sync::watch;
+
+use super::{
+    settings::{Pod, Settings, digests},
+    tls,
+};
+use crate::ports::Documents;
+
+/// How often the directory is looked at. Reading the few dozen files of a pool takes well under a
+/// millisecond, and the kubelet takes longer than this to bring a change.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Readings until two must agree; a directory that changes faster is taken up at the next poll.
+const SETTLE_READINGS: usize = 4;
+/// The path of a refusal that concerns the directory as a whole.
+const WHOLE_DIRECTORY: &str = ".";
+
+/// What is known of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigState {
+    /// The settings in force; `None` until a first set was good.
+    pub settings: Option<Arc<Settings>>,
+    /// What the admin listener presents; `None` until its files were good once.
+    pub admin_tls: Option<Arc<rustls::ServerConfig>>,
+    /// What was found last and cannot be used.
+    pub refused: Vec<RefusedDocument>,
+    /// Sets refused since the start.
+    pub refusals: u64,
+}
+
+/// Reads the directory and publishes what it says.
+#[derive(Debug)]
+pub struct Follower<D> {
+    documents: D,
+    pod: Pod,
+    /// Digests of what was judged last.
+    seen: Option<BTreeMap<String, String>>,
+    state: watch::Sender<ConfigState>,
+}
+
+impl<D: Documents> Follower<D> {
+    /// A follower that has read nothing yet, and where its findings appear.
+    pub fn new(documents: D, pod: Pod) -> (Self, watch::Receiver<ConfigState>) {
+        let (state, receiver) = watch::channel(ConfigState::default());
+        let follower = Self {
+            documents,
+            pod,
+            seen: None,
+            state,
+        };
+        (follower, receiver)
+    }
+
+    /// Reads once and publishes what has changed. Takes as long as the disk; call it where
+    /// blocking is allowed.
+    pub fn poll(&mut self) {
+        match self.settled() {
+            Ok(Some(documents)) => self.judge(&documents),
+            Ok(None) => {}
+            Err(error) => self.unreadable(&error),
+        }
+    }
+
+    /// Polls until every reader of the state is gone.
+    pub async fn run(mut self) {
+        loop {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            if self.state.is_closed() {
+                return;
+            }
+            let polled = tokio::task::spawn_blocking(move || {
+                self.poll();
+                self
+            });
+            match polled.await {
+                Ok(follower) => self = follower,
+                Err(error) => {
+                    tracing::error!(%error, "configuration is no longer followed");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A set not judged before that two readings agreed on.
+    fn settled(&self) -> io::Result<Option<BTreeMap<String, Vec<u8>>>> {
+        let mut before = digests(&self.documents.read()?);
+        if self.seen.as_ref() == Some(&before) {
+            return Ok(None);
+        }
+        for _ in 0..SETTLE_READINGS {
+            let documents = self.documents.read()?;
+            let now = digests(&documents);
+            if now == before {
+                return Ok(Some(documents));
+            }
+            before = now;
+        }
+        Ok(None)
+    }
+
+    fn judge(&mut self, documents: &BTreeMap<String, Vec<u8>>) {
+        self.seen = Some(digests(documents));
+        let built = Settings::build(documents, &self.pod);
+        let admin = tls::admin(documents).ok();
+        self.state.send_modify(|state| {
+            if let Some(admin) = admin {
+                state.admin_tls = Some(admin);
+            }
+            match built {
+                Ok(settings) => {
+                    state.settings = Some(Arc::new(settings));
+                    state.refused.clear();
+                }
+                Err(refused) => {
+                    state.refused = refused;
+                    state.refusals += 1;
+                }
+            }
+        });
+    }
+
+    fn unreadable(&mut self, error: &io::Error) {
+        // The same trouble is told once, until a reading succeeds.
+        self.seen = None;
+        let refused = vec![RefusedDocument {
+            path: WHOLE_DIRECTORY.into(),
+            digest: String::new(),
+            error: format!("cannot be read: {error}"),
+        }];
+        self.state.send_if_modified(|state| {
+            let new = state.refused != refused;
+            if new {
+                state.refused = refused;
+                state.refusals += 1;
+            }
+            new
+        });
+    }
+}

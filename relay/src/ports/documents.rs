@@ -1,0 +1,123 @@
+//! The mounted configuration directory.
+
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
+
+use postrider_crds::relay_config::layout;
+
+/// Where documents come from: paths below the configuration directory, with their bytes.
+pub trait Documents: Send + 'static {
+    /// Everything that is there now. A file that is not there is not an error.
+    fn read(&self) -> io::Result<BTreeMap<String, Vec<u8>>>;
+}
+
+/// A directory, as Kubernetes mounts it: entries are links into a `..data` directory that is
+/// replaced as a whole, so names that start with a dot are not documents themselves.
+#[derive(Clone, Debug)]
+pub struct MountedDirectory {
+    root: PathBuf,
+}
+
+/// Longest document that is read: a Secret or ConfigMap holds 1 MiB, standalone files may be larger.
+const MAX_DOCUMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+impl MountedDirectory {
+    /// The directory at `root`.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    fn read_file(&self, path: &str, into: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+        let full = self.root.join(path);
+        match fs::metadata(&full) {
+            Err(error) if is_absent(&error) => return Ok(()),
+            Err(error) => return Err(named(error)),
+            Ok(metadata) if metadata.len() > MAX_DOCUMENT_BYTES => {
+                let problem = format!("is larger than {MAX_DOCUMENT_BYTES} octets");
+                return Err(named(io::Error::new(io::ErrorKind::FileTooLarge, problem)));
+            }
+            Ok(metadata) if !metadata.is_file() => return Ok(()),
+            Ok(_) => {}
+        }
+        match fs::read(&full) {
+            Ok(bytes) => {
+                into.insert(path.to_owned(), bytes);
+                Ok(())
+            }
+            Err(error) if is_absent(&error) => Ok(()),
+            Err(error) => Err(named(error)),
+        }
+    }
+
+    fn read_directory(&self, path: &str, into: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+        let entries = match fs::read_dir(self.root.join(path)) {
+            Err(error) if is_absent(&error) => return Ok(()),
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
+            Ok(entries) => entries,
+        };
+        for entry in entries {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            if !name.starts_with('.') {
+                self.read_file(&format!("{path}/{name}"), into)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Documents for MountedDirectory {
+    fn read(&self) -> io::Result<BTreeMap<String, Vec<u8>>> {
+        let mut found = BTreeMap::new();
+        for file in [
+            layout::RELAY_CONFIG,
+            layout::CREDENTIALS,
+            layout::TLS_CERTIFICATE,
+            layout::TLS_KEY,
+            layout::ADMIN_CERTIFICATE,
+            layout::ADMIN_KEY,
+            layout::ADMIN_CA,
+        ] {
+            self.read_file(file, &mut found)?;
+        }
+        for directory in [layout::KEYRING, layout::SUPPRESSION] {
+            self.read_directory(directory, &mut found)?;
+        }
+        Ok(found)
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn reads_through_the_links_of_a_projected_volume() {
+        let root = tempfile::tempdir().unwrap();
+        let keyring = root.path().join("keyring");
+        fs::create_dir_all(keyring.join("..2026_01")).unwrap();
+        fs::write(keyring.join("..2026_01/00.yaml"), "one").unwrap();
+        symlink("..2026_01", keyring.join("..data")).unwrap();
+        symlink("..data/00.yaml", keyring.join("00.yaml")).unwrap();
+        let found = MountedDirectory::new(root.path().into()).read().unwrap();
+        let expected = BTreeMap::from([("keyring/00.yaml".to_owned(), b"one".to_vec())]);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_missing_directory_is_empty() {
+        let root = tempfile::tempdir().unwrap();
+        let missing = MountedDirectory::new(root.path().join("no/such"));
+        assert!(missing.read().unwrap().is_empty());
+    }
+}
