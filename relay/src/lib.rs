@@ -7,7 +7,13 @@
 //! as delivered, bounced, or still queued. Knows nothing of Kubernetes.
 
 pub mod config;
+pub mod custody;
 pub mod identity;
 pub mod mail;
+pub mod outcome;
 pub mod ports;
+pub mod routing;
+pub mod submission;
 pub mod suppression;
+pub mod telemetry;
+pub mod transport;

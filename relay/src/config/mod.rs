@@ -17,3 +17,6 @@ use tokio::sync::watch;
 
 /// The settings in force; they change while the relay runs.
 pub type ConfigWatch = watch::Receiver<Arc<Settings>>;
+
+#[cfg(test)]
+pub(crate) mod sample;

@@ -1,0 +1,180 @@
+//! Whether a username and a password belong together.
+//!
+//! Promises: a password is kept nowhere, not even hashed without a key; a wrong username costs as
+//! much time as a wrong password. What was verified is remembered under a key drawn at the start,
+//! so that a client that logs in for each message pays for PBKDF2 once; a changed credential makes
+//! what was remembered void.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{LazyLock, Mutex, PoisonError},
+};
+
+use aws_lc_rs::hmac;
+use postrider_crds::{relay_config::layout, scram::ScramVerifier};
+
+use crate::config::Settings;
+
+/// What a client gave.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Authentication identity.
+    pub username: String,
+    /// Password, as given.
+    pub password: Vec<u8>,
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An authenticated identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The username.
+    pub username: String,
+    /// Whom its mail is counted for.
+    pub tenant: String,
+}
+
+/// Verifies attempts and remembers those that passed.
+pub struct Authenticator {
+    key: hmac::Key,
+    remembered: Mutex<Remembered>,
+}
+
+#[derive(Default)]
+struct Remembered {
+    /// Digest of the credentials document they were verified against.
+    credentials: Option<String>,
+    /// Tag of username and password, by username: one password a credential.
+    tags: HashMap<String, hmac::Tag>,
+}
+
+/// What an unknown username is verified against.
+static NOBODY: LazyLock<ScramVerifier> = LazyLock::new(|| ScramVerifier::derive(b"", b"nobody"));
+
+impl Authenticator {
+    /// An authenticator that remembers under `key`, which must be random and secret.
+    #[must_use]
+    pub fn new(key: hmac::Key) -> Self {
+        Self {
+            key,
+            remembered: Mutex::new(Remembered::default()),
+        }
+    }
+
+    /// The login of an attempt that was verified before, without the cost of verifying it again.
+    #[must_use]
+    pub fn recall(&self, settings: &Settings, attempt: &Attempt) -> Option<Login> {
+        let credential = settings.credentials.get(&attempt.username)?;
+        let mut remembered = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let current = settings.documents.get(layout::CREDENTIALS);
+        if remembered.credentials.as_ref() != current {
+            *remembered = Remembered {
+                credentials: current.cloned(),
+                tags: HashMap::new(),
+            };
+        }
+        let tag = remembered.tags.get(&attempt.username)?;
+        hmac::verify(&self.key, &keyed(attempt), tag.as_ref()).ok()?;
+        Some(Login {
+            username: attempt.username.clone(),
+            tenant: credential.tenant.clone(),
+        })
+    }
+
+    /// Verifies an attempt, at the cost of PBKDF2: some milliseconds of a processor. `None` when
+    /// the username is unknown or the password is not its.
+    #[must_use]
+    pub fn verify(&self, settings: &Settings, attempt: &Attempt) -> Option<Login> {
+        let credential = settings.credentials.get(&attempt.username);
+        let verifier = credential.map_or(&*NOBODY, |credential| &credential.verifier);
+        let matches = verifier.matches(&attempt.password);
+        let credential = credential.filter(|_| matches)?;
+        let mut remembered = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Only what was verified against the credentials remembered for is remembered.
+        if remembered.credentials.as_ref() == settings.documents.get(layout::CREDENTIALS) {
+            let tag = hmac::sign(&self.key, &keyed(attempt));
+            remembered.tags.insert(attempt.username.clone(), tag);
+        }
+        Some(Login {
+            username: attempt.username.clone(),
+            tenant: credential.tenant.clone(),
+        })
+    }
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").finish_non_exhaustive()
+    }
+}
+
+/// The length in front keeps `ab` + `c` apart from `a` + `bc`.
+fn keyed(attempt: &Attempt) -> Vec<u8> {
+    let username = attempt.username.as_bytes();
+    let length = (username.len() as u64).to_be_bytes();
+    [&length[..], username, &attempt.password].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::sample;
+
+    fn attempt(username: &str, password: &str) -> Attempt {
+        Attempt {
+            username: username.into(),
+            password: password.into(),
+        }
+    }
+
+    #[test]
+    fn only_the_password_of_the_username_logs_in() {
+        let settings = sample::settings();
+        let authenticator = Authenticator::new(hmac::Key::new(hmac::HMAC_SHA256, b"test"));
+        let good = attempt("ann", "secret");
+        assert_eq!(authenticator.recall(&settings, &good), None);
+        let login = authenticator.verify(&settings, &good).expect("verifies");
+        assert_eq!(login.tenant, "apps/ann");
+        assert_eq!(authenticator.recall(&settings, &good), Some(login));
+        for bad in [
+            attempt("ann", "Secret"),
+            attempt("ann", ""),
+            attempt("bob", "secret"),
+            attempt("nobody", ""),
+            attempt("an", "nsecret"),
+        ] {
+            assert_eq!(authenticator.recall(&settings, &bad), None, "{bad:?}");
+            assert_eq!(authenticator.verify(&settings, &bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn changed_credentials_make_what_was_remembered_void() {
+        let settings = sample::settings();
+        let authenticator = Authenticator::new(hmac::Key::new(hmac::HMAC_SHA256, b"test"));
+        let good = attempt("ann", "secret");
+        assert_eq!(authenticator.recall(&settings, &good), None);
+        assert!(authenticator.verify(&settings, &good).is_some());
+        let changed = sample::settings_with(|documents| {
+            let text = documents.get_mut(layout::CREDENTIALS).unwrap();
+            text.extend_from_slice(b"# changed\n");
+        });
+        assert_eq!(authenticator.recall(&changed, &good), None);
+        assert!(authenticator.recall(&settings, &good).is_none());
+        assert!(!format!("{good:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,114 @@
+//! What the door writes on top of a message it takes: the trace field (RFC 5321 §4.4), and Date and
+//! Message-ID where they are missing (RFC 6409 §8).
+
+use std::net::IpAddr;
+
+use jiff::{Timestamp, fmt::rfc2822, tz::TimeZone};
+use postrider_crds::{DomainName, Mailbox};
+
+use super::headers::Headers;
+use crate::mail::MessageId;
+
+/// How a message came in.
+#[derive(Clone, Debug)]
+pub struct Arrival<'a> {
+    /// What the client called itself.
+    pub helo: &'a str,
+    /// Its address.
+    pub client: Option<IpAddr>,
+    /// What this relay calls itself.
+    pub hostname: &'a str,
+    /// The only recipient; `None` when there are several (RFC 5321 §7.2: they must not learn of
+    /// each other).
+    pub recipient: Option<&'a Mailbox>,
+}
+
+/// The message with what was added in front of it.
+#[must_use]
+pub fn stamp(
+    message: &[u8],
+    headers: &Headers,
+    arrival: &Arrival<'_>,
+    name: (MessageId, &DomainName, Timestamp),
+) -> Vec<u8> {
+    let (id, domain, now) = name;
+    let date = date(now);
+    let mut added = received(arrival, id, &date);
+    if !headers.has_date {
+        added.push_str(&format!("Date: {date}\r\n"));
+    }
+    if !headers.has_message_id {
+        added.push_str(&format!("Message-ID: <{id}@{domain}>\r\n"));
+    }
+    let mut stamped = Vec::with_capacity(added.len() + message.len());
+    stamped.extend_from_slice(added.as_bytes());
+    stamped.extend_from_slice(message);
+    stamped
+}
+
+/// ESMTPSA: with TLS and authentication (RFC 3848).
+fn received(arrival: &Arrival<'_>, id: MessageId, date: &str) -> String {
+    let client = match arrival.client {
+        Some(IpAddr::V4(address)) => format!(" ([{address}])"),
+        // RFC 5321 §4.1.3.
+        Some(IpAddr::V6(address)) => format!(" ([IPv6:{address}])"),
+        None => String::new(),
+    };
+    let recipient = arrival
+        .recipient
+        .map_or_else(String::new, |mailbox| format!(" for <{mailbox}>"));
+    format!(
+        "Received: from {}{client}\r\n\tby {} (Postrider) with ESMTPSA id {id}{recipient};\r\n\t{date}\r\n",
+        arrival.helo, arrival.hostname
+    )
+}
+
+/// RFC 5322 §3.3, in UTC.
+fn date(now: Timestamp) -> String {
+    let zoned = now.to_zoned(TimeZone::UTC);
+    rfc2822::to_string(&zoned).unwrap_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamped(message: &str, recipient: Option<&str>) -> String {
+        let mailbox: Option<Mailbox> = recipient.map(|r| r.parse().unwrap());
+        let arrival = Arrival {
+            helo: "app.local",
+            client: Some("192.0.2.7".parse().unwrap()),
+            hostname: "mail-0.example.net",
+            recipient: mailbox.as_ref(),
+        };
+        let headers = Headers::read(message.as_bytes()).unwrap();
+        let now = "2026-11-25T04:05:06Z".parse().unwrap();
+        let id = MessageId::from_u128(1);
+        let name = (id, &"example.com".parse().unwrap(), now);
+        String::from_utf8(stamp(message.as_bytes(), &headers, &arrival, name)).unwrap()
+    }
+
+    #[test]
+    fn adds_the_trace_and_what_is_missing() {
+        assert_eq!(
+            stamped("From: a@example.com\r\n\r\nhi\r\n", Some("b@example.net")),
+            "Received: from app.local ([192.0.2.7])\r\n\
+             \tby mail-0.example.net (Postrider) with ESMTPSA id 00000000000000000000000001 for <b@example.net>;\r\n\
+             \tWed, 25 Nov 2026 04:05:06 +0000\r\n\
+             Date: Wed, 25 Nov 2026 04:05:06 +0000\r\n\
+             Message-ID: <00000000000000000000000001@example.com>\r\n\
+             From: a@example.com\r\n\r\nhi\r\n"
+        );
+    }
+
+    #[test]
+    fn leaves_what_is_there() {
+        let message = "Date: x\r\nMessage-Id: <y@z>\r\nFrom: a@example.com\r\n\r\n";
+        let text = stamped(message, None);
+        assert!(
+            text.ends_with(message) && text.matches("Date:").count() == 1,
+            "{text}"
+        );
+        assert!(!text.contains(" for "), "{text}");
+    }
+}
