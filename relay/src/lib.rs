@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod custody;
+pub mod flow;
 pub mod identity;
 pub mod mail;
 pub mod outcome;

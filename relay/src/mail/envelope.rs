@@ -37,8 +37,9 @@ pub struct Envelope {
     pub recipients: Vec<Recipient>,
     /// Announced content.
     pub body_kind: BodyKind,
-    /// The domain of the From header that the message was accepted for. `None` for notifications
-    /// the relay itself wrote.
+    /// The sending domain that answers for the message and whose keys sign it: that of the From
+    /// header it was accepted for; for a notification, that of the message it is about. `None`
+    /// when that domain is no longer configured; then nothing is signed.
     pub domain: Option<DomainName>,
     /// Whom the message is counted for.
     pub tenant: String,

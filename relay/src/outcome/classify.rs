@@ -76,10 +76,12 @@ impl Classifier {
     /// that is about this relay's address, and may be cured.
     fn broken(&self, failure: &Failure) -> Outcome {
         let ours = |code, enhanced: &str| {
-            Reply::parse([format!("{code} {enhanced} {failure}").as_str()]).unwrap_or(Reply {
-                code,
-                enhanced: None,
-                text: failure.to_string(),
+            Reply::parse([format!("{code} {enhanced} {failure}").as_str()]).unwrap_or_else(|_| {
+                Reply {
+                    code,
+                    enhanced: None,
+                    text: failure.to_string(),
+                }
             })
         };
         let (class, reply) = match failure {

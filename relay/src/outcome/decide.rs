@@ -85,7 +85,7 @@ pub fn decide(
         Outcome::Bounced { class, reply } => Ruling::Bounced { class, reply },
         Outcome::Deferred { reply, .. } if is_over(leg, delivery, now) => Ruling::Expired { reply },
         Outcome::Deferred { class, reply } => {
-            let expiry = after(leg.accepted, delivery.expire_after);
+            let expiry = expiry(leg.accepted, delivery);
             let next = next_attempt(delivery.retry, leg.attempts, now, random);
             let late = after(leg.accepted, delivery.delay_warning_after) <= now;
             Ruling::Deferred {
@@ -120,8 +120,14 @@ impl Leg {
     }
 }
 
+/// When a message accepted at `accepted` is given up.
+#[must_use]
+pub fn expiry(accepted: Timestamp, delivery: &Delivery) -> Timestamp {
+    after(accepted, delivery.expire_after)
+}
+
 fn is_over(leg: &Leg, delivery: &Delivery, now: Timestamp) -> bool {
-    after(leg.accepted, delivery.expire_after) <= now
+    expiry(leg.accepted, delivery) <= now
 }
 
 fn after(start: Timestamp, wait: Duration) -> Timestamp {

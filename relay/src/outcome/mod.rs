@@ -10,6 +10,6 @@ mod notification;
 mod retry;
 
 pub use classify::Classifier;
-pub use decide::{Leg, Notice, Ruling, Warned, decide};
+pub use decide::{Leg, Notice, Ruling, Warned, decide, expiry};
 pub use notification::{Action, Notification, Report};
 pub use retry::next_attempt;

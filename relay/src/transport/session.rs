@@ -58,7 +58,7 @@ enum State {
     StartTls,
     Handshake,
     Ready,
-    Busy(Exchange),
+    Busy(Box<Exchange>),
     Quitting,
     Closed,
 }
@@ -169,7 +169,7 @@ impl Session {
         match exchange.start() {
             Some(commands) => {
                 self.write(commands);
-                self.state = State::Busy(exchange);
+                self.state = State::Busy(Box::new(exchange));
             }
             None => {
                 self.reset = reset;
@@ -249,7 +249,7 @@ impl Session {
         }
     }
 
-    fn answered(&mut self, mut exchange: Exchange, lines: &ReplyLines) {
+    fn answered(&mut self, mut exchange: Box<Exchange>, lines: &ReplyLines) {
         match exchange.answer(lines.reply.clone()) {
             Next::Continue(commands) => {
                 self.write(commands);
@@ -259,7 +259,7 @@ impl Session {
                 self.actions.push_back(Action::Write(message));
                 self.state = State::Busy(exchange);
             }
-            Next::Finished => self.finish(exchange),
+            Next::Finished => self.finish(*exchange),
             Next::Broken(cause) => {
                 self.state = State::Busy(exchange);
                 self.broken(cause);
