@@ -3,6 +3,8 @@
 
 use std::{io, sync::Arc};
 
+use crate::mail::MessageId;
+
 /// Why a message was not taken. The client is told 452 4.3.1 and keeps the message.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AcceptError {
@@ -20,6 +22,9 @@ pub enum AcceptError {
         /// Largest record.
         limit: u64,
     },
+    /// The id is in custody already.
+    #[error("message {0} is in custody already; give every message an id of its own")]
+    Known(MessageId),
     /// The envelope names no recipient, or a suppressed index that is none.
     #[error(
         "envelope of {0} recipients cannot be stored; give one at least and only their indexes"
@@ -35,6 +40,7 @@ impl AcceptError {
             Self::NotAccepting(why) => why.reason(),
             Self::Disk(_) => "DiskError",
             Self::TooLarge { .. } => "TooLarge",
+            Self::Known(_) => "KnownId",
             Self::Recipients(_) => "BadEnvelope",
         }
     }
@@ -85,7 +91,7 @@ pub enum StoreError {
     Closed,
     /// The claim is not one custody has given out, or was settled before.
     #[error("message {0} has no such claim")]
-    UnknownClaim(crate::mail::MessageId),
+    UnknownClaim(MessageId),
 }
 
 /// Why the spool could not be opened.

@@ -1,11 +1,12 @@
 //! What goes into custody, what comes out to be attempted, and what is said about it afterwards.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use postrider_crds::DomainName;
 
+use super::shared::Shared;
 use crate::mail::{Envelope, MessageId};
 
 /// A message to take custody of.
@@ -40,9 +41,9 @@ impl Committed {
 }
 
 /// One leg of a message, taken to be attempted: the pending recipients at one domain. Nobody else
-/// has it until it is settled or put back. A claim that is dropped instead stays claimed until the
-/// relay restarts, so drop none.
-#[derive(Clone, Debug)]
+/// has it until it is settled or put back. A claim that is dropped instead, as when its task
+/// panicked, is due again a minute later.
+#[derive(Debug)]
 pub struct Claim {
     /// The message's name.
     pub id: MessageId,
@@ -60,8 +61,34 @@ pub struct Claim {
     pub body: Bytes,
     /// Whether the sender has been told of the delay.
     pub delay_warned: bool,
-    /// Number of the leg within the message.
+    pub(super) ticket: Ticket,
+}
+
+/// The claim on a leg. Dropped without having been given up, it puts the leg back.
+pub(super) struct Ticket {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: MessageId,
     pub(super) leg: u32,
+    pub(super) given_up: bool,
+}
+
+/// After how long a leg is due again whose claim was dropped: long enough not to spin.
+const DROPPED_DELAY: SignedDuration = SignedDuration::from_secs(60);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.given_up {
+            let due = self.shared.clock.wall() + DROPPED_DELAY;
+            self.shared.queue().put_back(self.id, self.leg, Some(due));
+            self.shared.wake.notify_one();
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.id, self.leg)
+    }
 }
 
 /// What became of a claim: one atomic record.

@@ -5,13 +5,11 @@
 //! own.
 
 mod clock;
-mod documents;
-mod network;
+mod disk;
 mod random;
-mod resolver;
+#[cfg(test)]
+pub(crate) mod simulated_disk;
 
 pub use clock::{Clock, SystemClock};
-pub use documents::{Documents, MountedDirectory};
-pub use network::{Connection, Network, Stream, TcpNetwork};
+pub use disk::{Disk, DiskFile, DiskLock, SystemDisk};
 pub use random::{Random, SystemRandom};
-pub use resolver::{Answer, DnsResolver, MailExchange, ResolveError, Resolver, ResolverSetupError};

@@ -1,0 +1,305 @@
+//! The metrics, all named `postrider_...`, on a registry of their own.
+//!
+//! Promises: series that can be known from the start exist from the start, at zero; the `site`
+//! label has at most [`SITES`] values and `other`.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector, exponential_buckets,
+};
+
+use super::{Event, RejectReason, Stage, TlsPolicy, TlsResult};
+use crate::{
+    custody::QueueFigures,
+    mail::{Class, Site},
+};
+
+/// Sites that have a label of their own: the first so many delivered to.
+const SITES: usize = 50;
+/// Longest site label; sites of many hosts are named by the first ones.
+const SITE_LENGTH: usize = 100;
+
+/// Every metric of the relay.
+pub(super) struct Metrics {
+    registry: Registry,
+    accepted: IntCounter,
+    rejected: IntCounterVec,
+    deliveries: IntCounterVec,
+    attempts: IntCounter,
+    signing_failures: IntCounter,
+    tls_sessions: IntCounterVec,
+    queue_messages: IntGaugeVec,
+    queue_oldest: IntGaugeVec,
+    submission: Histogram,
+    first_attempt: Histogram,
+    delivery: Histogram,
+    spool_sync: Histogram,
+    spool_batch: Histogram,
+    spool_segments: IntGauge,
+    quarantined: IntCounter,
+    log_lines_lost: IntCounter,
+    sites: Mutex<HashSet<Site>>,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let registry = Registry::new();
+        let seconds = |start: f64, count| buckets(start, 2.0, count);
+        let metrics = Self {
+            accepted: counter(
+                &registry,
+                "messages_accepted_total",
+                "Messages taken into custody.",
+            ),
+            rejected: counters(
+                &registry,
+                "messages_rejected_total",
+                "Messages and commands refused at the door.",
+                &["reason"],
+            ),
+            deliveries: counters(
+                &registry,
+                "deliveries_total",
+                "Recipients by what became of them; a deferred one counts at every attempt.",
+                &["result", "site", "class"],
+            ),
+            attempts: counter(&registry, "attempts_total", "Delivery attempts started."),
+            signing_failures: counter(
+                &registry,
+                "dkim_signing_failures_total",
+                "Messages that could not be signed.",
+            ),
+            tls_sessions: counters(
+                &registry,
+                "tls_sessions_total",
+                "Outbound sessions by TLS policy and result.",
+                &["policy", "result"],
+            ),
+            queue_messages: gauges(&registry, "queue_messages", "Messages in custody by state."),
+            queue_oldest: gauges(
+                &registry,
+                "queue_oldest_seconds",
+                "Due: how long the longest waiting leg has been due. Deferred, held: age of the oldest message.",
+            ),
+            submission: histogram(
+                &registry,
+                "submission_seconds",
+                "From MAIL to the 250 after the data.",
+                seconds(0.0005, 16),
+            ),
+            first_attempt: histogram(
+                &registry,
+                "time_to_first_attempt_seconds",
+                "From acceptance to the first attempt of a recipient domain.",
+                seconds(0.001, 24),
+            ),
+            delivery: histogram(
+                &registry,
+                "delivery_seconds",
+                "From acceptance to the remote's acceptance, by recipient.",
+                seconds(0.004, 27),
+            ),
+            spool_sync: histogram(
+                &registry,
+                "spool_sync_seconds",
+                "Write and sync of one batch.",
+                seconds(0.0001, 18),
+            ),
+            spool_batch: histogram(
+                &registry,
+                "spool_batch_messages",
+                "Messages accepted by one synced batch.",
+                buckets(1.0, 2.0, 11),
+            ),
+            spool_segments: gauge(&registry, "spool_segments", "Segment files of the spool."),
+            quarantined: counter(
+                &registry,
+                "spool_quarantined_total",
+                "Damaged stretches of the spool put aside.",
+            ),
+            log_lines_lost: counter(
+                &registry,
+                "event_log_lines_lost_total",
+                "Event log lines that could not be written.",
+            ),
+            sites: Mutex::new(HashSet::new()),
+            registry,
+        };
+        metrics.start_at_zero();
+        metrics
+    }
+
+    pub(super) fn count(&self, event: &Event) {
+        match &event.stage {
+            Stage::Accepted { took, .. } => {
+                self.accepted.inc();
+                self.submission.observe(took.as_secs_f64());
+            }
+            Stage::Rejected { reason, .. } => {
+                self.rejected.with_label_values(&[reason.as_str()]).inc();
+            }
+            Stage::AttemptStarted { attempt, age, .. } => {
+                self.attempts.inc();
+                if *attempt == 1 {
+                    self.first_attempt.observe(age.as_secs_f64());
+                }
+            }
+            Stage::Delivered { remote, age, .. } => {
+                self.delivery.observe(age.as_secs_f64());
+                self.delivered("delivered", Some(&remote.site), NO_CLASS);
+            }
+            Stage::Deferred { remote, class, .. } => {
+                self.delivered("deferred", Some(&remote.site), class.as_str());
+            }
+            Stage::Bounced { remote, class, .. } => {
+                self.delivered("bounced", Some(&remote.site), class.as_str());
+            }
+            Stage::Expired { remote, .. } => {
+                self.delivered("expired", Some(&remote.site), Class::Expired.as_str());
+            }
+            Stage::Suppressed { .. } => self.delivered("suppressed", None, NO_CLASS),
+            Stage::Held | Stage::Released | Stage::Notified { .. } | Stage::Quarantined { .. } => {}
+        }
+    }
+
+    pub(super) fn tls_session(&self, policy: TlsPolicy, result: TlsResult) {
+        self.tls_sessions
+            .with_label_values(&[policy.as_str(), result.as_str()])
+            .inc();
+    }
+
+    pub(super) fn signing_failed(&self) {
+        self.signing_failures.inc();
+    }
+
+    pub(super) fn spool_batch(&self, messages: usize, took: Duration) {
+        self.spool_sync.observe(took.as_secs_f64());
+        if messages > 0 {
+            self.spool_batch.observe(messages as f64);
+        }
+    }
+
+    pub(super) fn spool_segments(&self, segments: usize) {
+        self.spool_segments
+            .set(i64::try_from(segments).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn quarantined(&self) {
+        self.quarantined.inc();
+    }
+
+    pub(super) fn log_line_lost(&self) {
+        self.log_lines_lost.inc();
+    }
+
+    pub(super) fn render(&self, queue: &QueueFigures) -> String {
+        let report = &queue.report;
+        for (state, messages, oldest) in [
+            ("due", report.due, report.oldest_due_seconds),
+            ("deferred", report.deferred, queue.oldest_deferred_seconds),
+            ("held", report.held, queue.oldest_held_seconds),
+        ] {
+            set(&self.queue_messages, state, messages);
+            set(&self.queue_oldest, state, oldest);
+        }
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("writing to memory does not fail and every metric has a name and a value");
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn delivered(&self, result: &str, site: Option<&Site>, class: &str) {
+        let site = site.map_or_else(|| NO_SITE.to_owned(), |site| self.site_label(site));
+        self.deliveries
+            .with_label_values(&[result, &site, class])
+            .inc();
+    }
+
+    fn site_label(&self, site: &Site) -> String {
+        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sites.contains(site) {
+            if sites.len() >= SITES {
+                return OTHER_SITE.to_owned();
+            }
+            sites.insert(site.clone());
+        }
+        site.as_str().chars().take(SITE_LENGTH).collect()
+    }
+
+    fn start_at_zero(&self) {
+        for reason in RejectReason::ALL {
+            self.rejected.with_label_values(&[reason.as_str()]);
+        }
+        for policy in [TlsPolicy::Opportunistic, TlsPolicy::Required] {
+            for result in [
+                TlsResult::Encrypted,
+                TlsResult::Plaintext,
+                TlsResult::Failed,
+            ] {
+                self.tls_sessions
+                    .with_label_values(&[policy.as_str(), result.as_str()]);
+            }
+        }
+    }
+}
+
+/// The class of what has none.
+const NO_CLASS: &str = "none";
+/// The site of what was never routed.
+const NO_SITE: &str = "none";
+/// The site label of all beyond [`SITES`].
+const OTHER_SITE: &str = "other";
+const PREFIX: &str = "postrider";
+
+fn set(gauges: &IntGaugeVec, state: &str, value: u64) {
+    gauges
+        .with_label_values(&[state])
+        .set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace(PREFIX)
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let metric = made.expect("names, labels and buckets are constants of this file");
+    registry
+        .register(Box::new(metric.clone()))
+        .expect("each name is registered once, in Metrics::new");
+    metric
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::with_opts(options(name, help)))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(options(name, help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::with_opts(options(name, help)))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(options(name, help), &["state"]))
+}
+
+fn buckets(start: f64, factor: f64, count: usize) -> Vec<f64> {
+    exponential_buckets(start, factor, count)
+        .expect("start and factor are positive constants of this file")
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
+    let options = HistogramOpts::new(name, help)
+        .namespace(PREFIX)
+        .buckets(buckets);
+    register(registry, Histogram::with_opts(options))
+}
