@@ -17,6 +17,8 @@
 mod attempt;
 mod settle;
 mod sites;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{Arc, Mutex},
