@@ -6,6 +6,8 @@
 //! Promises: no 250 before the message is on stable storage, and from then on each recipient ends
 //! as delivered, bounced, or still queued. Knows nothing of Kubernetes.
 
+pub mod admin;
+pub mod app;
 pub mod config;
 pub mod custody;
 pub mod flow;

@@ -6,10 +6,16 @@
 
 mod clock;
 mod disk;
+mod documents;
+mod network;
 mod random;
+mod resolver;
 #[cfg(test)]
 pub(crate) mod simulated_disk;
 
 pub use clock::{Clock, SystemClock};
 pub use disk::{Disk, DiskFile, DiskLock, SystemDisk};
+pub use documents::{Documents, MountedDirectory};
+pub use network::{Connection, Network, Stream, TcpNetwork, listen};
 pub use random::{Random, SystemRandom};
+pub use resolver::{Answer, DnsResolver, MailExchange, ResolveError, Resolver, ResolverSetupError};

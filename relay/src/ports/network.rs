@@ -1,11 +1,15 @@
 //! Connections to other machines.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::timeout,
 };
 
@@ -25,6 +29,20 @@ pub trait Network: Send + Sync + 'static {
         address: SocketAddr,
         limit: Duration,
     ) -> BoxFuture<'_, io::Result<Connection>>;
+}
+
+/// Listens on `port` of `address`; without one on every address of the machine, by IPv6 where the
+/// machine has it.
+pub async fn listen(address: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
+    if let Some(address) = address {
+        return TcpListener::bind((address, port)).await;
+    }
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        bound => bound,
+    }
 }
 
 /// TCP of the operating system.

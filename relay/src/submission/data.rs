@@ -47,6 +47,8 @@ pub(super) enum DataFault {
     },
     /// More octets than the limit.
     TooBig,
+    /// The relay holds too many texts.
+    NoRoom,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +102,16 @@ impl DataReader {
             }
         }
         (used, false)
+    }
+
+    /// Octets held.
+    pub(super) fn held(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Throws the text away; the rest is read and not kept.
+    pub(super) fn shed(&mut self) {
+        self.fail(DataFault::NoRoom);
     }
 
     /// The text, or what is wrong with it.

@@ -185,6 +185,30 @@ impl Session {
         }
     }
 
+    /// Octets held in memory for the client.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let text = match &self.phase {
+            Phase::Text(_, reader) => reader.held(),
+            _ => 0,
+        };
+        self.input.len() + text
+    }
+
+    /// Throws a text under way away, since there is no room for it; it is refused with 452 at its
+    /// end.
+    pub fn shed(&mut self) {
+        if let Phase::Text(_, reader) = &mut self.phase {
+            reader.shed();
+        }
+    }
+
+    /// Whom the client has logged in as.
+    #[must_use]
+    pub fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+
     /// The client was silent for too long (RFC 5321 §4.5.3.2.7).
     pub fn timed_out(&mut self) {
         self.end(
@@ -650,6 +674,12 @@ impl DataFault {
                 ),
             ),
             Self::TooBig => too_big("message", limit),
+            Self::NoRoom => Refusal::new(
+                RejectReason::Storage,
+                452,
+                (4, 3, 1),
+                "message: no memory for more texts at a time; try again",
+            ),
         }
     }
 }

@@ -142,6 +142,13 @@ pub enum Stage {
         /// The file they were put into, below the spool.
         file: String,
     },
+    /// A document was found that cannot be used; what was in force before stays so.
+    ConfigRefused {
+        /// Path below the configuration directory.
+        path: String,
+        /// Why.
+        error: String,
+    },
 }
 
 /// The far end of an attempt.

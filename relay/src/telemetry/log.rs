@@ -99,6 +99,10 @@ fn stage(line: &mut Line, stage: &Stage) {
             line.set("kind", kind.as_str());
         }
         Stage::Quarantined { file } => line.set("file", file.as_str()),
+        Stage::ConfigRefused { path, error } => {
+            line.set("path", path.as_str());
+            line.set("error", error.as_str());
+        }
         Stage::Delivered { .. }
         | Stage::Deferred { .. }
         | Stage::Bounced { .. }
@@ -175,7 +179,8 @@ fn outcome(line: &mut Line, stage: &Stage) {
         | Stage::AttemptStarted { .. }
         | Stage::Suppressed { .. }
         | Stage::Notified { .. }
-        | Stage::Quarantined { .. } => {}
+        | Stage::Quarantined { .. }
+        | Stage::ConfigRefused { .. } => {}
     }
 }
 
@@ -196,6 +201,7 @@ impl Stage {
             Self::Suppressed { .. } => "suppressed",
             Self::Notified { .. } => "notified",
             Self::Quarantined { .. } => "quarantined",
+            Self::ConfigRefused { .. } => "config-refused",
         }
     }
 }

@@ -43,6 +43,7 @@ pub(super) struct Metrics {
     spool_batch: Histogram,
     spool_segments: IntGauge,
     quarantined: IntCounter,
+    config_refused: IntCounter,
     log_lines_lost: IntCounter,
     sites: Mutex<HashSet<Site>>,
 }
@@ -118,6 +119,11 @@ impl Metrics {
                 buckets(1.0, 2.0, 11),
             ),
             spool_segments: gauge(&registry, "spool_segments", "Segment files of the spool."),
+            config_refused: counter(
+                &registry,
+                "config_refused_total",
+                "Configuration documents found and refused; what was in force stays so.",
+            ),
             quarantined: counter(
                 &registry,
                 "spool_quarantined_total",
@@ -164,6 +170,7 @@ impl Metrics {
                 self.delivered("expired", Some(&remote.site), Class::Expired.as_str());
             }
             Stage::Suppressed { .. } => self.delivered("suppressed", None, NO_CLASS),
+            Stage::ConfigRefused { .. } => self.config_refused.inc(),
             Stage::Held | Stage::Released | Stage::Notified { .. } | Stage::Quarantined { .. } => {}
         }
     }

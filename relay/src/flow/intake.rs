@@ -1,0 +1,428 @@
+//! From a client into custody.
+//!
+//! Flow: a connection is accepted; the submission session says what to do; a login is verified off
+//! the reactor; a whole message is read for its headers, authorised, checked for suppressed
+//! recipients, stamped, and given to custody; then the client is answered and the events go out.
+//!
+//! Guarantees: a 250 for a message is made from custody's [`Committed`] only, and names the id
+//! it holds. A recipient that is suppressed is recorded as such and never delivered to. Memory held
+//! for texts under way is bounded by [`MAX_HELD`]; beyond it a text is refused with 452.
+//!
+//! Caveats: a client that loses the connection between custody and 250 sends the message again.
+
+use std::{
+    io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::spawn_blocking,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{ConfigWatch, Settings},
+    custody::{AcceptError, Committed, Custody, NewMessage},
+    mail::{EnhancedCode, Envelope, MessageId, Recipient, Reply},
+    ports::{Clock, Connection, Random},
+    submission::{
+        Action, Arrival, Attempt, Authenticator, Door, Headers, Login, Refusal, Session,
+        Submission, authorise, stamp,
+    },
+    suppression::Suppressed,
+    telemetry::{Event, RejectReason, Stage, Telemetry},
+};
+
+/// Octets of texts under way, all sessions together: enough for ten of the largest usual size.
+const MAX_HELD: usize = 256 << 20;
+/// Octets read from a client at a time.
+const READ: usize = 32 << 10;
+/// Logins verified at a time; each takes some milliseconds of a processor.
+const VERIFICATIONS: usize = 4;
+/// The wait for a client to take a reply or to do its part of a TLS handshake.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause after a connection could not be accepted, for lack of file descriptors mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the loop is built from.
+pub struct Parts {
+    /// Where messages go.
+    pub custody: Custody,
+    /// The settings in force.
+    pub settings: ConfigWatch,
+    /// Who is who.
+    pub authenticator: Authenticator,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Names.
+    pub random: Arc<dyn Random>,
+    /// Where events go.
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// The loop.
+pub struct Intake {
+    parts: Parts,
+    sessions: TaskTracker,
+    verifications: Semaphore,
+    held: AtomicUsize,
+    stop: CancellationToken,
+}
+
+impl Intake {
+    /// A loop that serves nothing yet; `stop` lets its sessions end.
+    #[must_use]
+    pub fn new(parts: Parts, stop: CancellationToken) -> Self {
+        Self {
+            parts,
+            sessions: TaskTracker::new(),
+            verifications: Semaphore::new(VERIFICATIONS),
+            held: AtomicUsize::new(0),
+            stop,
+        }
+    }
+
+    /// Accepts connections of a door until `closed` is cancelled; sessions that run go on.
+    pub async fn serve(
+        self: Arc<Self>,
+        door: Door,
+        listener: TcpListener,
+        closed: CancellationToken,
+    ) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = closed.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let client = peer.ip().to_canonical();
+                    let session = Arc::clone(&self).session(door, stream, client);
+                    self.sessions.spawn(session);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "connection not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the sessions have ended, `budget` at most; those left are cut off by the caller's
+    /// end. Cancel `stop` first.
+    pub async fn drained(&self, budget: Duration) {
+        self.sessions.close();
+        if timeout(budget, self.sessions.wait()).await.is_err() {
+            let left = self.sessions.len();
+            tracing::warn!(left, "submission sessions cut off");
+        }
+    }
+
+    async fn session(self: Arc<Self>, door: Door, stream: TcpStream, client: IpAddr) {
+        let limit = self.settings().relay.limits.sessions;
+        if self.sessions.len() > limit as usize {
+            self.turn_away(door, stream, client, limit).await;
+            return;
+        }
+        // Replies are written whole; waiting for more to send only delays them.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let conversation = Conversation {
+            intake: &self,
+            client,
+            held: 0,
+        };
+        if let Err(error) = conversation.run(door, Box::new(stream)).await {
+            tracing::debug!(%client, %error, "submission session broke off");
+        }
+    }
+
+    /// 421 to a client beyond the limit; one behind implicit TLS is just closed, since a
+    /// handshake costs more than a session.
+    async fn turn_away(&self, door: Door, mut stream: TcpStream, client: IpAddr, limit: u32) {
+        let text = format!("{limit} sessions are open, the most allowed; try again later");
+        let refusal = Refusal::new(RejectReason::Limit, 421, (4, 3, 2), text);
+        if door == Door::StartTls {
+            let line = format!("{}\r\n", refusal.reply);
+            // The client may be gone already, which is as good.
+            let _ = timeout(PATIENCE, stream.write_all(line.as_bytes())).await;
+        }
+        self.refused(refusal, None, client);
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.parts.settings.borrow())
+    }
+
+    fn refused(&self, refusal: Refusal, login: Option<&Login>, client: IpAddr) {
+        self.parts.telemetry.emit(&Event {
+            time: self.parts.clock.wall(),
+            message: None,
+            tenant: login.map(|login| login.tenant.clone()),
+            domain: None,
+            stage: Stage::Rejected {
+                reason: refusal.reason,
+                reply: refusal.reply,
+                client: Some(client),
+            },
+        });
+    }
+
+    async fn verify(self: &Arc<Self>, attempt: Attempt) -> Option<Login> {
+        let settings = self.settings();
+        if let Some(login) = self.parts.authenticator.recall(&settings, &attempt) {
+            return Some(login);
+        }
+        let _share = self.verifications.acquire().await.ok()?;
+        let intake = Arc::clone(self);
+        spawn_blocking(move || intake.parts.authenticator.verify(&settings, &attempt))
+            .await
+            .unwrap_or(None)
+    }
+
+    /// The stages a message walks at the door, in order.
+    async fn take(&self, submission: Submission, client: IpAddr) -> Result<Reply, Refusal> {
+        let settings = self.settings();
+        let headers = Headers::read(&submission.message)?;
+        let domain = authorise(&settings, &submission.login.username, &headers)?;
+        let sending = &domain.entry.domain;
+        let now = self.parts.clock.wall();
+        let suppressed: Vec<(usize, Suppressed)> = (submission.recipients.iter().enumerate())
+            .filter_map(|(index, mailbox)| {
+                let found = settings.suppression.check(mailbox, sending, now)?;
+                Some((index, found))
+            })
+            .collect();
+        let id = MessageId::new(now, self.random());
+        let recipient = match submission.recipients.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        };
+        let arrival = Arrival {
+            helo: &submission.helo,
+            client: Some(client),
+            hostname: &settings.relay.hostname,
+            recipient,
+        };
+        let body = stamp(&submission.message, &headers, &arrival, (id, sending, now));
+        let bytes = body.len() as u64;
+        let recipients = submission.recipients.into_iter();
+        let envelope = Envelope {
+            return_path: submission.from,
+            recipients: recipients.map(|mailbox| Recipient { mailbox }).collect(),
+            body_kind: submission.body_kind,
+            domain: Some(sending.clone()),
+            tenant: submission.login.tenant,
+        };
+        let message = NewMessage {
+            id,
+            envelope: envelope.clone(),
+            body: Bytes::from(body),
+            accepted: now,
+            suppressed: suppressed.iter().map(|(index, _)| *index).collect(),
+        };
+        let committed = self.parts.custody.accept(message).await.map_err(storage)?;
+        let took = self
+            .parts
+            .clock
+            .monotonic()
+            .saturating_sub(submission.began);
+        self.accepted(&envelope, &committed, suppressed, (bytes, took, client));
+        Ok(queued(&committed))
+    }
+
+    fn accepted(
+        &self,
+        envelope: &Envelope,
+        committed: &Committed,
+        suppressed: Vec<(usize, Suppressed)>,
+        (bytes, took, client): (u64, Duration, IpAddr),
+    ) {
+        let emit = |stage| {
+            self.parts.telemetry.emit(&Event {
+                time: self.parts.clock.wall(),
+                message: Some(committed.id()),
+                tenant: Some(envelope.tenant.clone()),
+                domain: envelope.domain.clone(),
+                stage,
+            });
+        };
+        emit(Stage::Accepted {
+            recipients: envelope.recipients.len(),
+            bytes,
+            took,
+            client: Some(client),
+        });
+        for (index, found) in suppressed {
+            if let Some(recipient) = envelope.recipients.get(index) {
+                emit(Stage::Suppressed {
+                    recipient: recipient.mailbox.clone(),
+                    reason: format!("list {}: {}", found.list, found.reason),
+                });
+            }
+        }
+    }
+
+    fn random(&self) -> u128 {
+        let (high, low) = (self.parts.random.next_u64(), self.parts.random.next_u64());
+        (u128::from(high) << 64) | u128::from(low)
+    }
+}
+
+/// The one place where a message's 250 is made (RFC 5321 §6.1).
+fn queued(committed: &Committed) -> Reply {
+    let text = format!("queued as {}", committed.id());
+    Reply::new(250, EnhancedCode(2, 0, 0), text)
+}
+
+/// RFC 5321 §4.2.2: 452 for want of storage, the client keeps the message.
+fn storage(error: AcceptError) -> Refusal {
+    match error {
+        AcceptError::TooLarge { .. } => {
+            Refusal::new(RejectReason::Limit, 552, (5, 3, 4), error.to_string())
+        }
+        AcceptError::NotAccepting(_)
+        | AcceptError::Disk(_)
+        | AcceptError::Known(_)
+        | AcceptError::Recipients(_) => {
+            Refusal::new(RejectReason::Storage, 452, (4, 3, 1), error.to_string())
+        }
+    }
+}
+
+/// One client and its session.
+struct Conversation<'a> {
+    intake: &'a Arc<Intake>,
+    client: IpAddr,
+    /// This session's share of what is held.
+    held: usize,
+}
+
+impl Conversation<'_> {
+    async fn run(mut self, door: Door, mut link: Connection) -> io::Result<()> {
+        let mut session = Session::new(door, &self.intake.settings(), self.now());
+        if door == Door::ImplicitTls {
+            link = self.handshake(link).await?;
+            session.tls_started(&self.intake.settings());
+        }
+        let mut draining = false;
+        let mut buffer = vec![0; READ];
+        loop {
+            link = match self.carry_out(&mut session, link).await? {
+                Some(link) => link,
+                None => return Ok(()),
+            };
+            let wait = session.deadline().saturating_sub(self.now());
+            tokio::select! {
+                biased;
+                () = self.intake.stop.cancelled(), if !draining => {
+                    draining = true;
+                    session.drain();
+                }
+                read = timeout(wait, link.read(&mut buffer)) => match read {
+                    Err(_) => session.timed_out(),
+                    Ok(Ok(0)) => return Ok(()),
+                    Ok(Ok(count)) => {
+                        session.receive(buffer.get(..count).unwrap_or_default(), self.now());
+                    }
+                    Ok(Err(error)) => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Does what the session asks for; `None` once the connection is closed.
+    async fn carry_out(
+        &mut self,
+        session: &mut Session,
+        mut link: Connection,
+    ) -> io::Result<Option<Connection>> {
+        let mut replies = Vec::new();
+        while let Some(action) = session.next_action(&self.intake.settings()) {
+            match action {
+                Action::Write(octets) => replies.extend_from_slice(&octets),
+                Action::Refused(refusal) => {
+                    self.intake.refused(refusal, session.login(), self.client);
+                }
+                Action::StartTls => {
+                    flush(&mut link, &mut replies).await?;
+                    link = self.handshake(link).await?;
+                    session.tls_started(&self.intake.settings());
+                }
+                Action::Verify(attempt) => {
+                    let login = self.intake.verify(attempt).await;
+                    session.verified(login);
+                }
+                Action::Accept(submission) => {
+                    let answer = self.intake.take(*submission, self.client).await;
+                    session.answered(answer);
+                }
+                Action::Close => {
+                    flush(&mut link, &mut replies).await?;
+                    timeout(PATIENCE, link.shutdown()).await??;
+                    return Ok(None);
+                }
+            }
+        }
+        self.account(session);
+        flush(&mut link, &mut replies).await?;
+        Ok(Some(link))
+    }
+
+    /// Keeps count of what is held, and sheds the text of the session that goes beyond the bound.
+    fn account(&mut self, session: &mut Session) {
+        self.hold(session.held());
+        if self.intake.held.load(Ordering::Relaxed) > MAX_HELD {
+            session.shed();
+            self.hold(session.held());
+        }
+    }
+
+    fn hold(&mut self, held: usize) {
+        self.intake.held.fetch_add(held, Ordering::Relaxed);
+        self.intake.held.fetch_sub(self.held, Ordering::Relaxed);
+        self.held = held;
+    }
+
+    async fn handshake(&self, link: Connection) -> io::Result<Connection> {
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.intake.settings().submission_tls));
+        let stream = timeout(PATIENCE, acceptor.accept(link)).await??;
+        Ok(Box::new(stream))
+    }
+
+    fn now(&self) -> Duration {
+        self.intake.parts.clock.monotonic()
+    }
+}
+
+impl Drop for Conversation<'_> {
+    fn drop(&mut self) {
+        self.hold(0);
+    }
+}
+
+async fn flush(link: &mut Connection, replies: &mut Vec<u8>) -> io::Result<()> {
+    if replies.is_empty() {
+        return Ok(());
+    }
+    timeout(PATIENCE, async {
+        link.write_all(replies).await?;
+        link.flush().await
+    })
+    .await??;
+    replies.clear();
+    Ok(())
+}
