@@ -436,3 +436,6 @@ fn report_damage(damage: &Damage, telemetry: &Telemetry) {
         telemetry.quarantined();
     }
 }
+
+#[cfg(test)]
+mod tests;

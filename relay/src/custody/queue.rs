@@ -194,11 +194,6 @@ impl Queue {
         })
     }
 
-    /// Whether a leg is due.
-    pub(crate) fn has_ready(&self) -> bool {
-        self.schedule.has_ready()
-    }
-
     /// When the next leg that is not due yet will be.
     pub(crate) fn next(&self) -> Option<Timestamp> {
         self.schedule.next()

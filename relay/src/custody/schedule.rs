@@ -67,9 +67,4 @@ impl Schedule {
     pub(crate) fn next(&self) -> Option<Timestamp> {
         self.waiting.first().map(|slot| slot.due)
     }
-
-    /// Whether a leg is due.
-    pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
 }

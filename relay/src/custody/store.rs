@@ -71,6 +71,7 @@ pub(crate) struct Settled {
 struct Unrecorded {
     settled: Settled,
     home: u64,
+    attempts: u32,
 }
 
 /// The committer's state.
@@ -96,6 +97,7 @@ enum Pending {
     Settle {
         settled: Settled,
         home: u64,
+        attempts: u32,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
     Unrecorded(Unrecorded),
@@ -145,7 +147,7 @@ impl Store {
         let batch: Vec<_> = std::mem::take(&mut self.unrecorded)
             .into_iter()
             .map(|unrecorded| {
-                let record = encode(&unrecorded.settled, unrecorded.home);
+                let record = encode(&unrecorded.settled, unrecorded.home, unrecorded.attempts);
                 (record, Pending::Unrecorded(unrecorded))
             })
             .collect();
@@ -247,16 +249,20 @@ impl Store {
         reply: oneshot::Sender<Result<(), StoreError>>,
     ) -> Option<(Encoded, Pending)> {
         let queue = self.shared.queue();
-        let place = queue.current(settled.id).map(|(place, _)| place);
-        let Some(place) = place.filter(|_| queue.is_claimed(settled.id, settled.leg)) else {
+        let current = queue.current(settled.id);
+        let current = current.filter(|_| queue.is_claimed(settled.id, settled.leg));
+        let Some((place, state)) = current else {
             drop(reply.send(Err(StoreError::UnknownClaim(settled.id))));
             return None;
         };
         let home = place.segment;
-        let record = encode(&settled, home);
+        let leg = state.legs.get(settled.leg as usize);
+        let attempts = leg.map_or(0, |leg| leg.attempts);
+        let record = encode(&settled, home, attempts);
         let pending = Pending::Settle {
             settled,
             home,
+            attempts,
             reply,
         };
         Some((record, pending))
@@ -325,6 +331,7 @@ impl Store {
                     settled,
                     home,
                     reply,
+                    ..
                 } => {
                     self.spool.refer(place.segment, home);
                     self.put_in_force(&settled);
@@ -333,7 +340,7 @@ impl Store {
                     }
                     drop(reply.send(Ok(())));
                 }
-                Pending::Unrecorded(Unrecorded { settled, home }) => {
+                Pending::Unrecorded(Unrecorded { settled, home, .. }) => {
                     self.spool.refer(place.segment, home);
                     if let Some(notification) = settled.notification {
                         self.take_in(notification, place);
@@ -354,10 +361,15 @@ impl Store {
                 Pending::Settle {
                     settled,
                     home,
+                    attempts,
                     reply,
                 } => {
                     self.put_in_force(&settled);
-                    self.unrecorded.push(Unrecorded { settled, home });
+                    self.unrecorded.push(Unrecorded {
+                        settled,
+                        home,
+                        attempts,
+                    });
                     drop(reply.send(Err(failed())));
                 }
                 Pending::Unrecorded(unrecorded) => self.unrecorded.push(unrecorded),
@@ -400,12 +412,13 @@ impl Store {
     }
 }
 
-fn encode(settled: &Settled, home: u64) -> Encoded {
+fn encode(settled: &Settled, home: u64, attempts: u32) -> Encoded {
     let notification = settled.notification.as_ref().map(Prepared::fields);
     record::settled(&SettledFields {
         id: settled.id,
         home,
         leg: settled.leg,
+        attempts,
         delay_warned: settled.delay_warned,
         results: &settled.results,
         notification,

@@ -34,6 +34,8 @@ pub(crate) enum Record<'a> {
         id: MessageId,
         home: u64,
         leg: u32,
+        /// Attempts of the leg so far: an attempt record that was lost is made good.
+        attempts: u32,
         delay_warned: bool,
         results: Vec<(u32, RecipientResult)>,
         notification: Option<MessageRecord<'a>>,
@@ -141,6 +143,7 @@ pub(crate) struct SettledFields<'a> {
     pub(crate) id: MessageId,
     pub(crate) home: u64,
     pub(crate) leg: u32,
+    pub(crate) attempts: u32,
     pub(crate) delay_warned: bool,
     pub(crate) results: &'a [(u32, RecipientResult)],
     pub(crate) notification: Option<MessageFields<'a>>,
@@ -150,6 +153,7 @@ pub(crate) struct SettledFields<'a> {
 pub(crate) fn settled(fields: &SettledFields<'_>) -> Encoded {
     let mut head = subject(fields.id, fields.home);
     head.extend(fields.leg.to_le_bytes());
+    head.extend(fields.attempts.to_le_bytes());
     head.push(u8::from(fields.delay_warned));
     put_length(&mut head, fields.results.len());
     for (recipient, result) in fields.results {
@@ -326,6 +330,7 @@ impl<'a> Reader<'a> {
     fn settled(&mut self) -> Option<Record<'a>> {
         let (id, home) = self.subject()?;
         let leg = self.u32()?;
+        let attempts = self.u32()?;
         let delay_warned = self.flag()?;
         let count = self.u32()?;
         let mut results = Vec::new();
@@ -340,6 +345,7 @@ impl<'a> Reader<'a> {
             id,
             home,
             leg,
+            attempts,
             delay_warned,
             results,
             notification,

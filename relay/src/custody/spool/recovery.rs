@@ -199,12 +199,14 @@ impl Reading<'_> {
                 id,
                 home,
                 leg,
+                attempts,
                 delay_warned,
                 results,
                 notification,
             } => {
                 self.refer(number, home);
                 if let Some(message) = self.messages.get_mut(&id) {
+                    message.state.start_attempt(leg, attempts);
                     message.state.settle(leg, &results, delay_warned);
                 }
                 self.drop_finished(id);
@@ -370,13 +372,5 @@ fn newer(number: u64, version: u16, supported: u16) -> OpenError {
         segment: segment_name(number),
         version,
         supported,
-    }
-}
-
-/// Numbers present, for tests.
-#[cfg(test)]
-impl Spool {
-    pub(crate) fn numbers(&self) -> std::collections::BTreeSet<u64> {
-        self.segments.keys().copied().collect()
     }
 }

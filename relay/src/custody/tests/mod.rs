@@ -1,0 +1,132 @@
+//! Custody on a simulated disk: crash at every call, failure at every call, damage, full disk.
+
+mod account;
+mod codec;
+mod faults;
+mod lifecycle;
+mod queue_model;
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    mail::{BodyKind, Envelope, MessageId, Recipient, ReturnPath},
+    ports::simulated_disk::{Faults, SimulatedDisk},
+};
+
+/// A clock that stands until it is moved.
+pub(crate) struct ManualClock(Mutex<jiff::Timestamp>);
+
+impl ManualClock {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(start())))
+    }
+
+    fn advance(&self, seconds: i64) {
+        let mut now = self.0.lock().unwrap();
+        *now += SignedDuration::from_secs(seconds);
+    }
+}
+
+impl Clock for ManualClock {
+    fn wall(&self) -> jiff::Timestamp {
+        *self.0.lock().unwrap()
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Counts up.
+struct Counting(AtomicU64);
+
+impl Random for Counting {
+    fn next_u64(&self) -> u64 {
+        let n = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+        n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+fn start() -> jiff::Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+fn limits() -> Limits {
+    Limits {
+        free_space_mark: 4096,
+        segment_bytes: 1500,
+        hot_bytes: 1200,
+    }
+}
+
+fn parts(disk: &SimulatedDisk, clock: &Arc<ManualClock>) -> Parts {
+    let seed = u64::from(disk.calls() != 0) << 32 | disk.calls();
+    Parts {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
+        random: Arc::new(Counting(AtomicU64::new(seed))),
+        telemetry: Arc::new(Telemetry::new(Box::new(std::io::sink()))),
+        limits: limits(),
+        admission: Arc::new(|_| Admission::Send),
+    }
+}
+
+fn open(disk: &SimulatedDisk, clock: &Arc<ManualClock>) -> Custody {
+    Custody::open(parts(disk, clock)).unwrap()
+}
+
+fn id(number: u64) -> MessageId {
+    MessageId::new(start(), number.into())
+}
+
+fn envelope(recipients: &[&str]) -> Envelope {
+    Envelope {
+        return_path: ReturnPath::Mailbox("sender@example.com".parse().unwrap()),
+        recipients: recipients
+            .iter()
+            .map(|r| Recipient {
+                mailbox: r.parse().unwrap(),
+            })
+            .collect(),
+        body_kind: BodyKind::SevenBit,
+        domain: Some("example.com".parse().unwrap()),
+        tenant: "apps/legacy".to_owned(),
+    }
+}
+
+fn message(number: u64, recipients: &[&str]) -> NewMessage {
+    NewMessage {
+        id: id(number),
+        envelope: envelope(recipients),
+        body: body(number),
+        accepted: start(),
+        suppressed: Vec::new(),
+    }
+}
+
+fn body(number: u64) -> Bytes {
+    Bytes::from(format!("Subject: {number}\r\n\r\n{}\r\n", "x".repeat(300)))
+}
+
+/// A claim that is due now, or `None`.
+async fn claim_now(custody: &Custody) -> Option<Claim> {
+    // Time is paused: this passes at once when nothing else can happen.
+    tokio::time::timeout(Duration::from_secs(120), custody.next_due())
+        .await
+        .ok()
+        .flatten()
+}
+
+/// Everything that is due, given back afterwards.
+async fn all_due(custody: &Custody) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    while let Some(claim) = claim_now(custody).await {
+        claims.push(claim);
+    }
+    claims
+}

@@ -1,0 +1,148 @@
+//! The queue against a model that is a plain list.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::{
+    queue::{NewEntry, Queue},
+    spool::Place,
+    state::State,
+    *,
+};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert,
+    Advance(i64),
+    Claim,
+    Settle { pick: usize, defer: Option<i64> },
+    PutBack { pick: usize },
+    Hold(bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => Just(Step::Insert),
+        2 => (0..500_i64).prop_map(Step::Advance),
+        4 => Just(Step::Claim),
+        4 => (any::<usize>(), prop::option::of(0..800_i64))
+            .prop_map(|(pick, defer)| Step::Settle { pick, defer }),
+        1 => any::<usize>().prop_map(|pick| Step::PutBack { pick }),
+        1 => any::<bool>().prop_map(Step::Hold),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+/// Legs that are not done: when due, or claimed.
+#[derive(Default)]
+struct Model {
+    legs: BTreeMap<(MessageId, u32), Option<jiff::Timestamp>>,
+    held: bool,
+}
+
+impl Model {
+    /// The leg that has been due the longest.
+    fn first_due(&self, now: jiff::Timestamp) -> Option<(MessageId, u32)> {
+        let due = self.legs.iter().filter(|_| !self.held);
+        let due = due.filter_map(|(key, due)| due.filter(|due| *due <= now).map(|due| (due, *key)));
+        due.min().map(|(_, key)| key)
+    }
+}
+
+fn admission(held: bool) -> AdmissionOf {
+    Arc::new(move |_| {
+        if held {
+            Admission::Hold
+        } else {
+            Admission::Send
+        }
+    })
+}
+
+fn insert(queue: &mut Queue, model: &mut Model, number: u64, now: jiff::Timestamp) {
+    let envelope = envelope(&["a@one.test", "b@two.test", "c@one.test"]);
+    let state = State::new(&envelope, now, &[]);
+    let entry = NewEntry {
+        id: id(number),
+        accepted: now,
+        envelope: Arc::new(envelope),
+        state,
+        place: Place {
+            segment: 1,
+            body: number,
+            body_length: 1,
+            weight: 1,
+        },
+        body: Some(body(number)),
+    };
+    queue.insert(entry, now);
+    for leg in 0..2 {
+        model.legs.insert((id(number), leg), Some(now));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn the_queue_does_what_the_model_does(steps in steps()) {
+        let mut queue = Queue::new(admission(false), 1000);
+        let mut model = Model::default();
+        let mut claimed: Vec<(MessageId, u32)> = Vec::new();
+        let (mut now, mut number) = (start(), 0);
+        for step in steps {
+            match step {
+                Step::Insert => {
+                    number += 1;
+                    insert(&mut queue, &mut model, number, now);
+                }
+                Step::Advance(seconds) => now += SignedDuration::from_secs(seconds),
+                Step::Claim => {
+                    let expected = model.first_due(now);
+                    let taken = queue.claim(now);
+                    prop_assert_eq!(taken.as_ref().map(|t| (t.id, t.leg)), expected);
+                    if let Some(taken) = taken {
+                        let wanted: &[usize] = if taken.leg == 0 { &[0, 2] } else { &[1] };
+                        prop_assert_eq!(&taken.recipients[..], wanted);
+                        claimed.push((taken.id, taken.leg));
+                        model.legs.insert((taken.id, taken.leg), None);
+                    }
+                }
+                Step::Settle { pick, defer } if !claimed.is_empty() => {
+                    let (id, leg) = claimed.swap_remove(pick % claimed.len());
+                    let until = defer.map(|seconds| now + SignedDuration::from_secs(seconds));
+                    let result = until.map_or(RecipientResult::Delivered, |until| {
+                        RecipientResult::Deferred { until }
+                    });
+                    let of_leg: &[u32] = if leg == 0 { &[0, 2] } else { &[1] };
+                    let results: Vec<_> = of_leg.iter().map(|r| (*r, result)).collect();
+                    let done = queue.settle(id, leg, &results, false);
+                    match until {
+                        Some(until) => model.legs.insert((id, leg), Some(until)),
+                        None => model.legs.remove(&(id, leg)),
+                    };
+                    let left = model.legs.keys().any(|(other, _)| *other == id);
+                    prop_assert_eq!(done.is_some(), !left);
+                }
+                Step::PutBack { pick } if !claimed.is_empty() => {
+                    let (id, leg) = claimed.swap_remove(pick % claimed.len());
+                    queue.put_back(id, leg, Some(now));
+                    model.legs.insert((id, leg), Some(now));
+                }
+                Step::Settle { .. } | Step::PutBack { .. } => {}
+                Step::Hold(held) => {
+                    queue.apply_admission(admission(held), now);
+                    model.held = held;
+                }
+            }
+            let messages: std::collections::BTreeSet<_> = model.legs.keys().map(|(id, _)| *id).collect();
+            let report = queue.figures(now).report;
+            prop_assert_eq!(report.due + report.deferred + report.held, messages.len() as u64);
+            let due = messages.iter().filter(|id| model.legs.iter().any(|((of, _), due)| {
+                of == *id && due.map_or(true, |due| due <= now && !model.held)
+            })).count() as u64;
+            prop_assert_eq!(report.due, due);
+        }
+    }
+}
