@@ -54,7 +54,7 @@ pub(crate) async fn run(mut store: Store, mut jobs: mpsc::Receiver<Job>) {
         }
     }
     // Every handle is gone: nothing can be asked any more.
-    blocking(store, |store| report_sync(store)).await;
+    blocking(store, report_sync).await;
 }
 
 /// What waits, and who asked for a close.

@@ -136,7 +136,7 @@ impl SimulatedDisk {
         let mut names = old.stable_names.clone();
         let all: BTreeSet<String> = old.names.keys().chain(names.keys()).cloned().collect();
         for name in all {
-            if draw(&mut random) % 2 == 0 {
+            if draw(&mut random).is_multiple_of(2) {
                 match old.names.get(&name) {
                     Some(index) => drop(names.insert(name, *index)),
                     None => drop(names.remove(&name)),
@@ -321,7 +321,7 @@ impl DiskFile for OpenFile {
             && (data.len() as u64) > room
         {
             data.truncate(room as usize);
-            failure = failure.and(Err(io::ErrorKind::StorageFull.into()));
+            failure = failure.and_then(|()| Err(io::ErrorKind::StorageFull.into()));
         }
         let write = Write::Bytes(offset as usize, data);
         let file = &mut state.files[self.index];

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postrider_crds::Mailbox;
 use serde_json::{Map, Value};
 
 use super::{Event, NotificationKind, Remote, Stage};
@@ -38,10 +39,17 @@ impl Line {
         self.set(name, duration.as_secs_f64());
     }
 
-    fn remote(&mut self, remote: &Remote) {
+    fn recipient(&mut self, recipient: &Mailbox, remote: &Remote) {
+        self.set("recipient", recipient.to_string());
         self.set("site", remote.site.as_str());
         self.set_some("host", remote.host.clone());
         self.set_some("address", remote.address.map(|address| address.to_string()));
+    }
+
+    fn attempt(&mut self, recipient: &Mailbox, remote: &Remote, attempt: u32, reply: &Reply) {
+        self.recipient(recipient, remote);
+        self.set("attempt", attempt);
+        self.reply(reply);
     }
 
     fn reply(&mut self, reply: &Reply) {
@@ -121,10 +129,7 @@ fn outcome(line: &mut Line, stage: &Stage) {
             age,
             took,
         } => {
-            line.set("recipient", recipient.to_string());
-            line.remote(remote);
-            line.set("attempt", *attempt);
-            line.reply(reply);
+            line.attempt(recipient, remote, *attempt, reply);
             line.set_some("tls", tls.clone());
             line.seconds("age", *age);
             line.seconds("took", *took);
@@ -138,11 +143,8 @@ fn outcome(line: &mut Line, stage: &Stage) {
             until,
             took,
         } => {
-            line.set("recipient", recipient.to_string());
-            line.remote(remote);
-            line.set("attempt", *attempt);
+            line.attempt(recipient, remote, *attempt, reply);
             line.set("class", class.as_str());
-            line.reply(reply);
             line.set("until", until.to_string());
             line.seconds("took", *took);
         }
@@ -154,11 +156,8 @@ fn outcome(line: &mut Line, stage: &Stage) {
             reply,
             took,
         } => {
-            line.set("recipient", recipient.to_string());
-            line.remote(remote);
-            line.set("attempt", *attempt);
+            line.attempt(recipient, remote, *attempt, reply);
             line.set("class", class.as_str());
-            line.reply(reply);
             line.seconds("took", *took);
         }
         Stage::Expired {
@@ -167,8 +166,7 @@ fn outcome(line: &mut Line, stage: &Stage) {
             attempts,
             reply,
         } => {
-            line.set("recipient", recipient.to_string());
-            line.remote(remote);
+            line.recipient(recipient, remote);
             line.set("attempts", *attempts);
             line.reply(reply);
         }

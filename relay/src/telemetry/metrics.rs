@@ -36,22 +36,30 @@ pub(super) struct Metrics {
     tls_sessions: IntCounterVec,
     queue_messages: IntGaugeVec,
     queue_oldest: IntGaugeVec,
+    log_lines_lost: IntCounter,
+    latency: Latency,
+    spool: SpoolMetrics,
+    sites: Mutex<HashSet<Site>>,
+}
+
+/// How long the steps of the journey take.
+struct Latency {
     submission: Histogram,
     first_attempt: Histogram,
     delivery: Histogram,
-    spool_sync: Histogram,
-    spool_batch: Histogram,
-    spool_segments: IntGauge,
+}
+
+/// The store.
+struct SpoolMetrics {
+    sync: Histogram,
+    batch: Histogram,
+    segments: IntGauge,
     quarantined: IntCounter,
-    config_refused: IntCounter,
-    log_lines_lost: IntCounter,
-    sites: Mutex<HashSet<Site>>,
 }
 
 impl Metrics {
     pub(super) fn new() -> Self {
         let registry = Registry::new();
-        let seconds = |start: f64, count| buckets(start, 2.0, count);
         let metrics = Self {
             accepted: counter(
                 &registry,
@@ -88,52 +96,13 @@ impl Metrics {
                 "queue_oldest_seconds",
                 "Due: how long the longest waiting leg has been due. Deferred, held: age of the oldest message.",
             ),
-            submission: histogram(
-                &registry,
-                "submission_seconds",
-                "From MAIL to the 250 after the data.",
-                seconds(0.0005, 16),
-            ),
-            first_attempt: histogram(
-                &registry,
-                "time_to_first_attempt_seconds",
-                "From acceptance to the first attempt of a recipient domain.",
-                seconds(0.001, 24),
-            ),
-            delivery: histogram(
-                &registry,
-                "delivery_seconds",
-                "From acceptance to the remote's acceptance, by recipient.",
-                seconds(0.004, 27),
-            ),
-            spool_sync: histogram(
-                &registry,
-                "spool_sync_seconds",
-                "Write and sync of one batch.",
-                seconds(0.0001, 18),
-            ),
-            spool_batch: histogram(
-                &registry,
-                "spool_batch_messages",
-                "Messages accepted by one synced batch.",
-                buckets(1.0, 2.0, 11),
-            ),
-            spool_segments: gauge(&registry, "spool_segments", "Segment files of the spool."),
-            config_refused: counter(
-                &registry,
-                "config_refused_total",
-                "Configuration documents found and refused; what was in force stays so.",
-            ),
-            quarantined: counter(
-                &registry,
-                "spool_quarantined_total",
-                "Damaged stretches of the spool put aside.",
-            ),
             log_lines_lost: counter(
                 &registry,
                 "event_log_lines_lost_total",
                 "Event log lines that could not be written.",
             ),
+            latency: Latency::new(&registry),
+            spool: SpoolMetrics::new(&registry),
             sites: Mutex::new(HashSet::new()),
             registry,
         };
@@ -145,7 +114,7 @@ impl Metrics {
         match &event.stage {
             Stage::Accepted { took, .. } => {
                 self.accepted.inc();
-                self.submission.observe(took.as_secs_f64());
+                self.latency.submission.observe(took.as_secs_f64());
             }
             Stage::Rejected { reason, .. } => {
                 self.rejected.with_label_values(&[reason.as_str()]).inc();
@@ -153,11 +122,11 @@ impl Metrics {
             Stage::AttemptStarted { attempt, age, .. } => {
                 self.attempts.inc();
                 if *attempt == 1 {
-                    self.first_attempt.observe(age.as_secs_f64());
+                    self.latency.first_attempt.observe(age.as_secs_f64());
                 }
             }
             Stage::Delivered { remote, age, .. } => {
-                self.delivery.observe(age.as_secs_f64());
+                self.latency.delivery.observe(age.as_secs_f64());
                 self.delivered("delivered", Some(&remote.site), NO_CLASS);
             }
             Stage::Deferred { remote, class, .. } => {
@@ -170,7 +139,6 @@ impl Metrics {
                 self.delivered("expired", Some(&remote.site), Class::Expired.as_str());
             }
             Stage::Suppressed { .. } => self.delivered("suppressed", None, NO_CLASS),
-            Stage::ConfigRefused { .. } => self.config_refused.inc(),
             Stage::Held | Stage::Released | Stage::Notified { .. } | Stage::Quarantined { .. } => {}
         }
     }
@@ -186,19 +154,20 @@ impl Metrics {
     }
 
     pub(super) fn spool_batch(&self, messages: usize, took: Duration) {
-        self.spool_sync.observe(took.as_secs_f64());
+        self.spool.sync.observe(took.as_secs_f64());
         if messages > 0 {
-            self.spool_batch.observe(messages as f64);
+            self.spool.batch.observe(messages as f64);
         }
     }
 
     pub(super) fn spool_segments(&self, segments: usize) {
-        self.spool_segments
+        self.spool
+            .segments
             .set(i64::try_from(segments).unwrap_or(i64::MAX));
     }
 
     pub(super) fn quarantined(&self) {
-        self.quarantined.inc();
+        self.spool.quarantined.inc();
     }
 
     pub(super) fn log_line_lost(&self) {
@@ -257,6 +226,56 @@ impl Metrics {
     }
 }
 
+impl Latency {
+    fn new(registry: &Registry) -> Self {
+        Self {
+            submission: histogram(
+                registry,
+                "submission_seconds",
+                "From MAIL to the 250 after the data.",
+                doubling(0.0005, 16),
+            ),
+            first_attempt: histogram(
+                registry,
+                "time_to_first_attempt_seconds",
+                "From acceptance to the first attempt of a recipient domain.",
+                doubling(0.001, 24),
+            ),
+            delivery: histogram(
+                registry,
+                "delivery_seconds",
+                "From acceptance to the remote's acceptance, by recipient.",
+                doubling(0.004, 27),
+            ),
+        }
+    }
+}
+
+impl SpoolMetrics {
+    fn new(registry: &Registry) -> Self {
+        Self {
+            sync: histogram(
+                registry,
+                "spool_sync_seconds",
+                "Write and sync of one batch.",
+                doubling(0.0001, 18),
+            ),
+            batch: histogram(
+                registry,
+                "spool_batch_messages",
+                "Messages accepted by one synced batch.",
+                doubling(1.0, 11),
+            ),
+            segments: gauge(registry, "spool_segments", "Segment files of the spool."),
+            quarantined: counter(
+                registry,
+                "spool_quarantined_total",
+                "Damaged stretches of the spool put aside.",
+            ),
+        }
+    }
+}
+
 /// The class of what has none.
 const NO_CLASS: &str = "none";
 /// The site of what was never routed.
@@ -299,9 +318,10 @@ fn gauges(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
     register(registry, IntGaugeVec::new(options(name, help), &["state"]))
 }
 
-fn buckets(start: f64, factor: f64, count: usize) -> Vec<f64> {
-    exponential_buckets(start, factor, count)
-        .expect("start and factor are positive constants of this file")
+/// Bucket bounds, each twice the one before.
+fn doubling(start: f64, count: usize) -> Vec<f64> {
+    exponential_buckets(start, 2.0, count)
+        .expect("start and count are positive constants of this file")
 }
 
 fn histogram(registry: &Registry, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {

@@ -159,7 +159,7 @@ impl Spool {
                     notification,
                     ..
                 } => {
-                    self.retell(victim, id, home, &mut rewrite, current);
+                    self.retell(victim, (id, home), &mut rewrite, current);
                     if let Some(message) = notification {
                         rewrite.message(victim, start, &message, current);
                     }
@@ -167,7 +167,7 @@ impl Spool {
                 Record::Attempt { id, home, .. }
                 | Record::State { id, home, .. }
                 | Record::Finished { id, home } => {
-                    self.retell(victim, id, home, &mut rewrite, current);
+                    self.retell(victim, (id, home), &mut rewrite, current);
                 }
             }
         }
@@ -180,8 +180,7 @@ impl Spool {
     fn retell(
         &self,
         victim: u64,
-        id: MessageId,
-        home: u64,
+        (id, home): (MessageId, u64),
         rewrite: &mut Rewrite,
         current: &mut dyn FnMut(MessageId) -> Option<Current>,
     ) {

@@ -140,7 +140,7 @@ proptest! {
             let report = queue.figures(now).report;
             prop_assert_eq!(report.due + report.deferred + report.held, messages.len() as u64);
             let due = messages.iter().filter(|id| model.legs.iter().any(|((of, _), due)| {
-                of == *id && due.map_or(true, |due| due <= now && !model.held)
+                of == *id && due.is_none_or(|due| due <= now && !model.held)
             })).count() as u64;
             prop_assert_eq!(report.due, due);
         }
