@@ -282,3 +282,7 @@ mod tests {
         assert_eq!(host_name("."), "");
     }
 }
+
+#[cfg(test)]
+#[path = "resolver_tests.rs"]
+mod server_tests;

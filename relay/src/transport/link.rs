@@ -318,3 +318,7 @@ fn open(connection: &mut Option<Connection>) -> io::Result<&mut Connection> {
         .as_mut()
         .ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;
