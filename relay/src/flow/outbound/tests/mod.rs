@@ -343,3 +343,41 @@ async fn a_silent_site_holds_up_no_other_and_stopping_leaves_its_mail_queued() {
     let report = custody.report();
     assert_eq!(report.due + report.deferred, 10);
 }
+
+#[tokio::test]
+async fn a_long_list_goes_in_several_transactions_over_one_connection() {
+    let (sink, setup) = one(Script::default()).await;
+    let mut world = World::start(setup);
+    let recipients: Vec<String> = (0..250).map(|n| format!("r{n}@example.org")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    world.accept(&recipients).await;
+    for _ in &recipients {
+        world.event("delivered").await;
+    }
+    let sizes: Vec<usize> = sink.received().iter().map(|r| r.recipients.len()).collect();
+    assert_eq!((sizes, sink.connections()), (vec![100, 100, 50], 1));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_site_too_far_behind_has_its_mail_put_off_without_an_attempt() {
+    let (sink, setup) = one(Script {
+        greeting: Greeting::Nothing,
+        ..Script::default()
+    })
+    .await;
+    let mut world = World::start(Setup {
+        connections: 1,
+        ..setup
+    });
+    // One is being attempted, as many wait as may, three are too many.
+    let accepted = 1 + super::sites::MAX_WAITING + 3;
+    for _ in 0..accepted {
+        world.accept(&["you@example.org"]).await;
+    }
+    world.until(|report| report.deferred == 3).await;
+    assert_eq!(world.event("attempt-started").await["attempt"], 1);
+    assert_eq!(sink.connections(), 1);
+    let report = world.stop().await.report();
+    assert_eq!(report.due + report.deferred, accepted as u64);
+}
