@@ -68,6 +68,15 @@ impl Default for Script {
     }
 }
 
+/// One connection to the server.
+struct Talk {
+    stream: BufStream<Connection>,
+    encrypted: bool,
+    mail: String,
+    recipients: Vec<String>,
+    transactions: usize,
+}
+
 /// A running server.
 #[derive(Clone)]
 pub(super) struct Sink {
@@ -115,80 +124,104 @@ impl Sink {
     }
 
     async fn converse(&self, stream: Connection) -> std::io::Result<()> {
-        let mut stream = BufStream::new(stream);
-        let mut encrypted = false;
-        let mut mail = String::new();
-        let mut recipients = Vec::new();
-        let mut transactions = 0;
+        let mut talk = Talk {
+            stream: BufStream::new(stream),
+            encrypted: false,
+            mail: String::new(),
+            recipients: Vec::new(),
+            transactions: 0,
+        };
         match self.script.greeting {
-            Greeting::Says(text) => say(&mut stream, text).await?,
+            Greeting::Says(text) => say(&mut talk.stream, text).await?,
             Greeting::Nothing => std::future::pending::<()>().await,
         }
         loop {
             let mut line = String::new();
-            if stream.read_line(&mut line).await? == 0 {
+            if talk.stream.read_line(&mut line).await? == 0 {
                 return Ok(());
             }
-            let line = line.trim_end();
-            let (verb, _) = line.split_once([' ', ':']).unwrap_or((line, ""));
-            match verb {
-                "EHLO" => self.hello(&mut stream, encrypted).await?,
-                "STARTTLS" => {
-                    say(&mut stream, "220 go").await?;
-                    match &self.script.tls {
-                        Some(Tls::Works(config)) => {
-                            let acceptor = TlsAcceptor::from(config.clone());
-                            let inner = stream.into_inner();
-                            let secure: Connection = Box::new(acceptor.accept(inner).await?);
-                            stream = BufStream::new(secure);
-                            encrypted = true;
-                        }
-                        Some(Tls::Broken) | None => {
-                            // The client speaks first.
-                            stream.fill_buf().await?;
-                            return say(&mut stream, "this is no TLS at all").await;
-                        }
-                    }
+            talk = match self.answer(talk, line.trim_end()).await? {
+                Some(talk) => talk,
+                None => return Ok(()),
+            };
+        }
+    }
+
+    /// Answers one command; `None` ends the connection.
+    async fn answer(&self, mut talk: Talk, line: &str) -> std::io::Result<Option<Talk>> {
+        let (verb, _) = line.split_once([' ', ':']).unwrap_or((line, ""));
+        match verb {
+            "EHLO" => self.hello(&mut talk.stream, talk.encrypted).await?,
+            "STARTTLS" => return self.secure(talk).await,
+            "MAIL" if talk.transactions >= self.script.patience => {
+                say(&mut talk.stream, "421 4.7.0 enough").await?;
+                return Ok(None);
+            }
+            "MAIL" => {
+                talk.transactions += 1;
+                talk.mail = line.to_owned();
+                talk.recipients.clear();
+                say(&mut talk.stream, "250 2.1.0 ok").await?;
+            }
+            "RCPT" => {
+                let answer = self.recipient(line);
+                if answer.starts_with('2') {
+                    talk.recipients.push(line.to_owned());
                 }
-                "MAIL" if transactions >= self.script.patience => {
-                    return say(&mut stream, "421 4.7.0 enough").await;
-                }
-                "MAIL" => {
-                    transactions += 1;
-                    mail = line.to_owned();
-                    recipients.clear();
-                    say(&mut stream, "250 2.1.0 ok").await?;
-                }
-                "RCPT" => {
-                    let answer = self.recipient(line);
-                    if answer.starts_with('2') {
-                        recipients.push(line.to_owned());
-                    }
-                    say(&mut stream, answer).await?;
-                }
-                "DATA" if recipients.is_empty() => say(&mut stream, "503 5.5.1 nobody").await?,
-                "DATA" => {
-                    say(&mut stream, "354 go").await?;
-                    let data = data(&mut stream).await?;
-                    let Some(answer) = (self.script.end)(self.ended.fetch_add(1, Ordering::SeqCst))
-                    else {
-                        return Ok(());
-                    };
-                    if answer.starts_with('2') {
-                        self.received.lock().unwrap().push(Received {
-                            mail: mail.clone(),
-                            recipients: recipients.clone(),
-                            data,
-                            encrypted,
-                        });
-                    }
-                    say(&mut stream, answer).await?;
-                }
-                "QUIT" => return say(&mut stream, "221 bye").await,
-                "RSET" => say(&mut stream, "250 ok").await?,
-                other => panic!("the relay said {other:?}"),
+                say(&mut talk.stream, answer).await?;
+            }
+            "DATA" if talk.recipients.is_empty() => {
+                say(&mut talk.stream, "503 5.5.1 nobody").await?;
+            }
+            "DATA" => return self.take(talk).await,
+            "QUIT" => {
+                say(&mut talk.stream, "221 bye").await?;
+                return Ok(None);
+            }
+            "RSET" => say(&mut talk.stream, "250 ok").await?,
+            other => panic!("the relay said {other:?}"),
+        }
+        Ok(Some(talk))
+    }
+
+    async fn secure(&self, mut talk: Talk) -> std::io::Result<Option<Talk>> {
+        say(&mut talk.stream, "220 go").await?;
+        match &self.script.tls {
+            Some(Tls::Works(config)) => {
+                let acceptor = TlsAcceptor::from(config.clone());
+                let secure: Connection = Box::new(acceptor.accept(talk.stream.into_inner()).await?);
+                Ok(Some(Talk {
+                    stream: BufStream::new(secure),
+                    encrypted: true,
+                    ..talk
+                }))
+            }
+            Some(Tls::Broken) | None => {
+                // The client speaks first.
+                talk.stream.fill_buf().await?;
+                say(&mut talk.stream, "this is no TLS at all").await?;
+                Ok(None)
             }
         }
+    }
+
+    async fn take(&self, mut talk: Talk) -> std::io::Result<Option<Talk>> {
+        say(&mut talk.stream, "354 go").await?;
+        let data = data(&mut talk.stream).await?;
+        let before = self.ended.fetch_add(1, Ordering::SeqCst);
+        let Some(answer) = (self.script.end)(before) else {
+            return Ok(None);
+        };
+        if answer.starts_with('2') {
+            self.received.lock().unwrap().push(Received {
+                mail: talk.mail.clone(),
+                recipients: talk.recipients.clone(),
+                data,
+                encrypted: talk.encrypted,
+            });
+        }
+        say(&mut talk.stream, answer).await?;
+        Ok(Some(talk))
     }
 
     async fn hello(
