@@ -212,6 +212,7 @@ impl Outbound {
         let mut last = Failure::Connect("no destination was tried".into());
         for destination in &destinations {
             if self.stop.is_cancelled() {
+                last = Failure::Connect("the relay is stopping".into());
                 break;
             }
             course.note(destination);

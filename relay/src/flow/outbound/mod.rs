@@ -5,14 +5,14 @@
 //! message signed with the keys active now, sent, and judged; custody records what became of it,
 //! with the notification to the sender, in one commit; then the events go out.
 //!
-//! Guarantees: at most [`CLAIM_KIB`] of messages are claimed; a site has at most
-//! `connectionsPerSite` connections and 256 legs waiting for them, so a slow
+//! Guarantees: at most [`CLAIM_KIB`] of messages are claimed and [`MAX_CONNECTIONS`] are open; a
+//! site has at most `connectionsPerSite` connections and 256 legs waiting for them, so a slow
 //! site holds up no other; an attempt is recorded before the remote is dialed; mail of a domain
 //! with active keys is never sent unsigned.
 //!
 //! Caveats: a remote that takes a message and loses the connection before saying so gets it
 //! again. Stopping within the budget lets running transactions end; beyond it they are cut off
-//! and their legs are due again after the restart.
+//! and their legs are due again.
 
 mod attempt;
 mod settle;
@@ -46,6 +46,9 @@ use crate::{
 pub const CLAIM_KIB: u32 = 256 << 10;
 /// What a small message counts for, in KiB: with it at most 4096 legs are claimed.
 const LEAST_KIB: u32 = 64;
+/// Connections at a time. With 500 submission sessions and the spool's files this stays below the
+/// usual limit of 1024 open files.
+pub const MAX_CONNECTIONS: usize = 400;
 /// Wait before a leg that custody could not record is given back, so that a broken disk is not
 /// asked in a loop.
 const DISK_PAUSE: Duration = Duration::from_secs(5);
@@ -77,8 +80,12 @@ pub struct Outbound {
     sites: Sites,
     failures: Mutex<Failures>,
     claims: Arc<Semaphore>,
+    connections: Semaphore,
     tasks: TaskTracker,
+    /// Begin nothing.
     stop: CancellationToken,
+    /// The budget is spent: end at once.
+    cut: CancellationToken,
 }
 
 /// A leg on its way, with its share of the claim budget.
@@ -106,8 +113,10 @@ impl Outbound {
             sites: Sites::default(),
             failures: Mutex::new(Failures::default()),
             claims: Arc::new(Semaphore::new(CLAIM_KIB as usize)),
+            connections: Semaphore::new(MAX_CONNECTIONS),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
         }
     }
 
@@ -116,21 +125,28 @@ impl Outbound {
     pub async fn run(self, stop: CancellationToken, budget: Duration) {
         let outbound = Arc::new(Self { stop, ..self });
         while let Some((claim, share)) = outbound.next_claim().await {
-            let taking = outbound.clone().take(claim, share);
-            outbound.tasks.spawn(taking);
+            outbound.spawn(outbound.clone().take(claim, share));
         }
         outbound.stop.cancel();
         outbound.tasks.close();
-        if tokio::time::timeout(budget, outbound.tasks.wait())
-            .await
-            .is_err()
-        {
+        let ended = tokio::time::timeout(budget, outbound.tasks.wait()).await;
+        if ended.is_err() {
             let left = outbound.tasks.len();
-            tracing::warn!(
-                left,
-                "deliveries cut off, they are due again after the restart"
-            );
+            tracing::warn!(left, "deliveries cut off, they are due again");
+            outbound.cut.cancel();
+            outbound.tasks.wait().await;
         }
+    }
+
+    /// Runs `task` until it ends or everything is cut off; what it has claimed is given back then.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = cut.cancelled() => {}
+            }
+        });
     }
 
     /// The next leg with room for it, `None` when there will be none.
@@ -195,8 +211,7 @@ impl Outbound {
         match self.sites.push(&site, job, workers).await {
             Ok(sites::Pushed::Queued) => {}
             Ok(sites::Pushed::NeedsWorker) => {
-                let worker = self.clone().work(site);
-                self.tasks.spawn(worker);
+                self.spawn(self.clone().work(site));
             }
             Err(job) => self.put_off(job.claim, settings).await,
         }
@@ -226,6 +241,11 @@ impl Outbound {
     async fn work(self: Arc<Self>, site: Site) {
         let seat = sites::Seat::new(&self.sites, &site);
         let mut link = None;
+        // When everything stops, no connection is needed to put legs back.
+        let _connection = tokio::select! {
+            permit = self.connections.acquire() => permit.ok(),
+            () = self.stop.cancelled() => None,
+        };
         loop {
             let limit = self.settings().relay.delivery.connections_per_site.max(1);
             match self.sites.next(&site, limit, &self.stop).await {
