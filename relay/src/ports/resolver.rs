@@ -12,7 +12,7 @@ use std::{
 use futures::future::BoxFuture;
 use hickory_proto::{
     op::ResponseCode,
-    rr::{RData, RecordType},
+    rr::{Name, RData, RecordType},
 };
 use hickory_resolver::{
     TokioResolver,
@@ -113,8 +113,13 @@ impl DnsResolver {
         kind: RecordType,
         pick: impl Fn(&RData) -> Option<T>,
     ) -> Result<Answer<T>, ResolveError> {
-        // The trailing dot keeps search domains out of it.
-        let lookup = self.resolver.lookup(format!("{name}."), kind);
+        // The trailing dot keeps search domains out of it. Host names in MX records may hold what
+        // IDNA does not allow.
+        let absolute = Name::from_ascii(format!("{name}.")).map_err(|error| ResolveError {
+            name: name.to_owned(),
+            cause: error.to_string(),
+        })?;
+        let lookup = self.resolver.lookup(absolute, kind);
         let found = tokio::time::timeout(LOOKUP_TIMEOUT, lookup)
             .await
             .map_err(|_| ResolveError {

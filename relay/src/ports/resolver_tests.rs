@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use hickory_proto::{
     op::{Message, OpCode, ResponseCode},
-    rr::{Name, Record, rdata},
+    rr::{Record, rdata},
 };
 use tokio::net::UdpSocket;
 
@@ -25,6 +25,8 @@ fn answer(name: &str, kind: RecordType) -> Result<Vec<RData>, ResponseCode> {
         ("a.example.org.", RecordType::AAAA) => Ok(vec![RData::AAAA(
             "2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().into(),
         )]),
+        ("odd_host.example.", RecordType::A) => Ok(vec![a(5)]),
+        ("odd_host.example.", _) => Ok(Vec::new()),
         ("four.example.", RecordType::A) => Ok(vec![a(4)]),
         ("four.example.", _) | ("empty.example.", _) => Ok(Vec::new()),
         ("sick.example.", _) => Err(ResponseCode::ServFail),
@@ -128,6 +130,7 @@ async fn addresses_are_of_both_families_and_through_aliases() {
     assert_eq!(of("a.example.org").await, "192.0.2.1 192.0.2.2 2001:db8::1");
     assert_eq!(of("alias.example").await, "192.0.2.1 192.0.2.2 2001:db8::1");
     assert_eq!(of("four.example").await, "192.0.2.4");
+    assert_eq!(of("odd_host.example").await, "192.0.2.5");
     assert_eq!(of("empty.example").await, "NoData");
     assert_eq!(of("gone.example").await, "NxDomain");
     assert_eq!(of("sick.example").await, "trouble");

@@ -152,10 +152,14 @@ impl Exchange {
         let Some(command) = self.waiting.pop_front() else {
             return Next::Broken(format!("unasked reply {reply}"));
         };
-        let intermediate = reply.code / 100 == 3;
-        if intermediate != (command == Command::Data && reply.code == 354)
-            && (intermediate || reply.is_positive())
-        {
+        let refuses = reply.is_transient() || reply.is_permanent();
+        let fits = match command {
+            Command::Data => refuses || reply.code == 354,
+            Command::Reset | Command::Mail | Command::Recipient(_) | Command::End => {
+                refuses || reply.is_positive()
+            }
+        };
+        if !fits {
             return Next::Broken(format!("reply out of place: {reply}"));
         }
         match command {

@@ -288,6 +288,22 @@ fn refusing_the_session_is_no_verdict() {
 }
 
 #[test]
+fn an_answer_out_of_place_decides_nothing() {
+    for heard in [
+        "354 go\r\n",
+        "250 ok\r\n354 go\r\n",
+        "250 ok\r\n250 ok\r\n250 taken already\r\n",
+        "250 ok\r\n250 ok\r\n355 what\r\n",
+    ] {
+        let mut scene = Scene::greeted(&["PIPELINING"]);
+        scene.begin(transaction(&["a@example.org"], "x\r\n"));
+        scene.hear(heard);
+        assert_eq!(scene.codes(), ["broken"], "{heard}");
+        assert!(matches!(scene.failed[..], [Failure::Protocol { .. }]));
+    }
+}
+
+#[test]
 fn an_answer_before_the_message_is_sent_accepts_nothing() {
     for (early, code) in [("250 ok\r\n", "broken"), ("552 too big\r\n", "-552")] {
         let mut scene = Scene::greeted(&[]);
