@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use postrider_crds::{Mailbox, relay_config::TlsMode};
 
-use super::{DISK_PAUSE, Job, Outbound, Standing, nowhere, settle::Judged, standing};
+use super::{DISK_PAUSE, HELD_PAUSE, Job, Outbound, Standing, nowhere, settle::Judged, standing};
 use crate::{
     config::Settings,
     custody::Claim,
@@ -42,7 +42,7 @@ impl Outbound {
         let settings = self.settings();
         // It may have waited, and the world moved on.
         let Standing::Send(signer) = standing(&settings, &claim) else {
-            self.parts.custody.put_back(claim).await;
+            self.put_back_after(HELD_PAUSE, claim).await;
             return link;
         };
         let Some(claim) = self.started(claim, &route).await else {
@@ -99,11 +99,7 @@ impl Outbound {
     async fn started(&self, claim: Claim, route: &Route) -> Option<Claim> {
         if let Err(error) = self.parts.custody.attempt_started(&claim).await {
             tracing::error!(message.id = %claim.id, %error, "attempt cannot be recorded");
-            tokio::select! {
-                () = tokio::time::sleep(DISK_PAUSE) => {}
-                () = self.stop.cancelled() => {}
-            }
-            self.parts.custody.put_back(claim).await;
+            self.put_back_after(DISK_PAUSE, claim).await;
             return None;
         }
         let time = self.parts.clock.wall();

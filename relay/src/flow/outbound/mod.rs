@@ -53,6 +53,10 @@ pub const MAX_CONNECTIONS: usize = 400;
 /// asked in a loop.
 const DISK_PAUSE: Duration = Duration::from_secs(5);
 
+/// Wait before a leg of a domain that may not send is given back: custody learns of new settings
+/// a moment before or after this loop does, and must not be asked in a loop meanwhile.
+const HELD_PAUSE: Duration = Duration::from_millis(200);
+
 /// What the loop is built from.
 pub struct Parts {
     /// Where legs come from and results go.
@@ -187,7 +191,7 @@ impl Outbound {
             return self.settle(judged, &settings).await;
         }
         if matches!(standing(&settings, &claim), Standing::Held) {
-            return self.parts.custody.put_back(claim).await;
+            return self.put_back_after(HELD_PAUSE, claim).await;
         }
         let (resolver, random) = (&*self.parts.resolver, &*self.parts.random);
         let found = route(&claim.domain, &settings.relay.hostname, resolver, random).await;
@@ -215,6 +219,15 @@ impl Outbound {
             }
             Err(job) => self.put_off(job.claim, settings).await,
         }
+    }
+
+    /// Not attempted; given back after a pause, or at once when everything stops.
+    async fn put_back_after(&self, pause: Duration, claim: Claim) {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.stop.cancelled() => {}
+        }
+        self.parts.custody.put_back(claim).await;
     }
 
     /// Not attempted, and not looked at again for a while. Nothing is counted.
