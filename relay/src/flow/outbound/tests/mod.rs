@@ -3,10 +3,12 @@
 mod sink;
 mod world;
 
+use std::sync::Arc;
+
 use postrider_crds::relay_config::{Admission, TlsMode};
 
 use self::{
-    sink::{Greeting, Script, Sink, Tls},
+    sink::{Gate, Greeting, Script, Sink, Tls},
     world::{MESSAGE, SENDER, Setup, World, Zone, server_tls},
 };
 use crate::mail::ReturnPath;
@@ -380,4 +382,30 @@ async fn a_site_too_far_behind_has_its_mail_put_off_without_an_attempt() {
     assert_eq!(sink.connections(), 1);
     let report = world.stop().await.report();
     assert_eq!(report.due + report.deferred, accepted as u64);
+}
+
+#[tokio::test]
+async fn stopping_lets_a_running_transaction_end_and_begins_no_other() {
+    let gate = Arc::new(Gate::default());
+    let (sink, setup) = one(Script {
+        gate: Some(gate.clone()),
+        ..Script::default()
+    })
+    .await;
+    let mut world = World::start(Setup {
+        connections: 1,
+        ..setup
+    });
+    world.accept(&["first@example.org"]).await;
+    gate.reached.notified().await;
+    world.accept(&["second@example.org"]).await;
+    world.begin_stop();
+    gate.opened.notify_one();
+    assert_eq!(
+        world.event("delivered").await["recipient"],
+        "first@example.org"
+    );
+    let report = world.stop().await.report();
+    assert_eq!((report.due, report.deferred), (1, 0));
+    assert_eq!(sink.received().len(), 1);
 }

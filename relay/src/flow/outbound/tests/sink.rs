@@ -12,6 +12,7 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufStream},
     net::TcpListener,
+    sync::Notify,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -40,6 +41,15 @@ pub(super) struct Script {
     pub(super) patience: usize,
     /// What it does first.
     pub(super) greeting: Greeting,
+    /// What the answer to the message waits for.
+    pub(super) gate: Option<Arc<Gate>>,
+}
+
+/// A point the server comes to and waits at.
+#[derive(Default)]
+pub(super) struct Gate {
+    pub(super) reached: Notify,
+    pub(super) opened: Notify,
 }
 
 #[derive(Clone)]
@@ -64,6 +74,7 @@ impl Default for Script {
             tls: None,
             patience: 100,
             greeting: Greeting::Says("220 sink ESMTP"),
+            gate: None,
         }
     }
 }
@@ -208,6 +219,10 @@ impl Sink {
     async fn take(&self, mut talk: Talk) -> std::io::Result<Option<Talk>> {
         say(&mut talk.stream, "354 go").await?;
         let data = data(&mut talk.stream).await?;
+        if let Some(gate) = &self.script.gate {
+            gate.reached.notify_one();
+            gate.opened.notified().await;
+        }
         let before = self.ended.fetch_add(1, Ordering::SeqCst);
         let Some(answer) = (self.script.end)(before) else {
             return Ok(None);

@@ -284,9 +284,14 @@ impl World {
         self.custody.apply_admission(admission_of(settings));
     }
 
+    /// Tells the loop to stop.
+    pub(super) fn begin_stop(&self) {
+        self.stop.cancel();
+    }
+
     /// Stops the loop and says what it left.
     pub(super) async fn stop(self) -> Custody {
-        self.stop.cancel();
+        self.begin_stop();
         let ended = tokio::time::timeout(PATIENCE, self.running).await;
         ended.expect("it ends within its budget").unwrap();
         self.custody
