@@ -36,6 +36,7 @@ pub(super) struct Metrics {
     tls_sessions: IntCounterVec,
     queue_messages: IntGaugeVec,
     queue_oldest: IntGaugeVec,
+    config_refused: IntCounter,
     log_lines_lost: IntCounter,
     latency: Latency,
     spool: SpoolMetrics,
@@ -96,6 +97,11 @@ impl Metrics {
                 "queue_oldest_seconds",
                 "Due: how long the longest waiting leg has been due. Deferred, held: age of the oldest message.",
             ),
+            config_refused: counter(
+                &registry,
+                "config_refused_total",
+                "Configuration documents found and refused; what was in force stays so.",
+            ),
             log_lines_lost: counter(
                 &registry,
                 "event_log_lines_lost_total",
@@ -139,6 +145,7 @@ impl Metrics {
                 self.delivered("expired", Some(&remote.site), Class::Expired.as_str());
             }
             Stage::Suppressed { .. } => self.delivered("suppressed", None, NO_CLASS),
+            Stage::ConfigRefused { .. } => self.config_refused.inc(),
             Stage::Held | Stage::Released | Stage::Notified { .. } | Stage::Quarantined { .. } => {}
         }
     }
