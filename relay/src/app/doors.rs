@@ -17,10 +17,16 @@ use crate::{config::ConfigWatch, flow::intake::Intake, ports::listen, submission
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Why a door that should be open is not; shared with the readiness check.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct DoorProblem(Arc<Mutex<Option<String>>>);
 
 impl DoorProblem {
+    /// Before the doors were opened for the first time.
+    pub(super) fn not_open_yet() -> Self {
+        let problem = "submission doors are not open yet".to_owned();
+        Self(Arc::new(Mutex::new(Some(problem))))
+    }
+
     pub(super) fn current(&self) -> Option<String> {
         let problem = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         problem.clone()

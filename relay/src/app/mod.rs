@@ -122,7 +122,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), AppErr
         config: config.clone(),
         custody: custody.clone(),
         telemetry: Arc::clone(&telemetry),
-        doors: DoorProblem::default(),
+        doors: DoorProblem::not_open_yet(),
         stopping: AtomicBool::new(false),
     });
     let (probe_facts, admin_facts) = (Arc::clone(&facts), Arc::clone(&facts));

@@ -6,7 +6,7 @@ use postrider_crds::Mailbox;
 use serde_json::{Map, Value};
 
 use super::{Event, NotificationKind, Remote, Stage};
-use crate::mail::Reply;
+use crate::mail::{Class, Reply};
 
 /// The event's line, its line end included.
 pub(super) fn line(event: &Event) -> Vec<u8> {
@@ -50,6 +50,11 @@ impl Line {
         self.recipient(recipient, remote);
         self.set("attempt", attempt);
         self.reply(reply);
+    }
+
+    fn failure(&mut self, class: Class, took: Duration) {
+        self.set("class", class.as_str());
+        self.seconds("took", took);
     }
 
     fn reply(&mut self, reply: &Reply) {
@@ -144,9 +149,8 @@ fn outcome(line: &mut Line, stage: &Stage) {
             took,
         } => {
             line.attempt(recipient, remote, *attempt, reply);
-            line.set("class", class.as_str());
             line.set("until", until.to_string());
-            line.seconds("took", *took);
+            line.failure(*class, *took);
         }
         Stage::Bounced {
             recipient,
@@ -157,8 +161,7 @@ fn outcome(line: &mut Line, stage: &Stage) {
             took,
         } => {
             line.attempt(recipient, remote, *attempt, reply);
-            line.set("class", class.as_str());
-            line.seconds("took", *took);
+            line.failure(*class, *took);
         }
         Stage::Expired {
             recipient,

@@ -1,0 +1,24 @@
+//! The real relay binary on loopback, with a real DNS server and real receivers of the tests' own.
+//! One file a claim.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod a_corrupt_configuration_is_refused_and_told;
+mod a_new_domain_is_loaded_without_dropping_a_connection;
+mod a_wrong_command_line_exits_64;
+mod bad_submissions_are_refused_by_name;
+mod greylisted_mail_is_tried_again;
+mod held_mail_leaves_when_its_domain_may_send;
+mod mail_arrives_signed;
+mod no_accepted_message_is_lost_by_kill;
+mod no_accepted_message_is_lost_by_sigterm;
+mod suppressed_recipients_are_never_mailed;
+mod the_report_needs_a_client_certificate;
+mod unknown_recipients_bounce_to_the_sender;
+
+mod support;
