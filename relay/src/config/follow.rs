@@ -151,3 +151,95 @@ impl<D: Documents> Follower<D> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use postrider_crds::relay_config::layout;
+
+    use super::*;
+    use crate::config::sample;
+
+    type Reading = io::Result<BTreeMap<String, Vec<u8>>>;
+
+    /// Gives one reading after the other, the last one for ever.
+    #[derive(Clone, Default)]
+    struct Scripted(Arc<Mutex<Vec<Box<dyn Fn() -> Reading + Send>>>>);
+
+    impl Scripted {
+        fn then(&self, reading: impl Fn() -> Reading + Send + 'static) {
+            self.0.lock().unwrap().push(Box::new(reading));
+        }
+
+        fn now(&self, reading: impl Fn() -> Reading + Send + 'static) {
+            self.0.lock().unwrap().clear();
+            self.then(reading);
+        }
+    }
+
+    impl Documents for Scripted {
+        fn read(&self) -> Reading {
+            let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if readings.len() > 1 {
+                return readings.remove(0)();
+            }
+            readings[0]()
+        }
+    }
+
+    fn changed(path: &'static str, text: &'static str) -> impl Fn() -> Reading {
+        move || {
+            let mut documents = sample::documents();
+            documents.insert(path.into(), text.into());
+            Ok(documents)
+        }
+    }
+
+    #[test]
+    fn a_bad_set_leaves_the_good_one_in_force() {
+        let script = Scripted::default();
+        script.then(|| Ok(sample::documents()));
+        let (mut follower, state) = Follower::new(script.clone(), Pod::named("default-2"));
+        follower.poll();
+        let good = state.borrow().settings.clone().expect("good");
+
+        script.now(changed(layout::CREDENTIALS, "nonsense"));
+        follower.poll();
+        follower.poll();
+        let now = state.borrow().clone();
+        assert!(Arc::ptr_eq(&good, &now.settings.expect("kept")));
+        assert_eq!(now.refused[0].path, layout::CREDENTIALS);
+        assert_eq!(now.refusals, 1, "the same set is judged once");
+
+        script.now(|| Ok(sample::documents()));
+        follower.poll();
+        assert!(state.borrow().refused.is_empty());
+    }
+
+    #[test]
+    fn a_set_caught_in_the_middle_is_not_judged() {
+        let script = Scripted::default();
+        script.then(changed(layout::TLS_KEY, "half"));
+        script.then(|| Ok(sample::documents()));
+        let (mut follower, state) = Follower::new(script, Pod::named("default-2"));
+        follower.poll();
+        let state = state.borrow();
+        assert!(state.settings.is_some() && state.refusals == 0);
+    }
+
+    #[test]
+    fn an_unreadable_directory_is_told_once_and_the_report_has_its_certificate() {
+        let script = Scripted::default();
+        script.then(|| Err(io::Error::other("disk on fire")));
+        let (mut follower, state) = Follower::new(script.clone(), Pod::named("default-2"));
+        follower.poll();
+        follower.poll();
+        assert_eq!(state.borrow().refusals, 1);
+        assert!(state.borrow().refused[0].error.contains("disk on fire"));
+        script.now(changed(layout::RELAY_CONFIG, "nonsense"));
+        follower.poll();
+        let state = state.borrow();
+        assert!(state.settings.is_none() && state.admin_tls.is_some());
+    }
+}

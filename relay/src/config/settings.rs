@@ -292,3 +292,100 @@ fn problem_of(relay: &RelayConfig) -> Option<String> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::sample;
+
+    fn refused(path: &str, text: &str) -> String {
+        let mut documents = sample::documents();
+        documents.insert(path.into(), text.into());
+        let refused = Settings::build(&documents, &Pod::named("default-2")).expect_err(text);
+        assert_eq!(refused[0].path, path);
+        assert_eq!(refused[0].digest, digest::of(text.as_bytes()));
+        refused[0].error.clone()
+    }
+
+    #[test]
+    fn a_whole_set_is_taken() {
+        let settings = sample::settings();
+        assert_eq!(settings.relay.hostname, "mail-2.example.net");
+        assert_eq!(settings.documents.len(), 8);
+        assert_eq!((settings.domains.len(), settings.credentials.len()), (3, 2));
+        let bare = sample::settings_with(|documents| {
+            documents.remove(layout::CREDENTIALS);
+            documents.remove(&layout::keyring(0));
+        });
+        assert!(bare.domains.is_empty() && bare.credentials.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_by_path_and_reason() {
+        let keyring = sample::documents()[&layout::keyring(0)].clone();
+        let keyring = String::from_utf8(keyring).unwrap();
+        let relay = |from: &str, to: &str| sample::RELAY.replace(from, to);
+        for (path, text, part) in [
+            (
+                layout::RELAY_CONFIG,
+                relay("version: 1", "version: 9"),
+                "version 9",
+            ),
+            (
+                layout::RELAY_CONFIG,
+                relay("recipients: 3", "recipients: 0"),
+                "limits.recipients",
+            ),
+            (
+                layout::RELAY_CONFIG,
+                relay("mail-{ordinal}", "a_b"),
+                "hostname",
+            ),
+            (
+                layout::RELAY_CONFIG,
+                relay("maximum: 4h", "maximum: 1s"),
+                "delivery.retry.maximum",
+            ),
+            (
+                layout::RELAY_CONFIG,
+                relay("{submission: 587}", "{submission: 587, submissions: 587}"),
+                "two ports",
+            ),
+            ("keyring/64.yaml", keyring.clone(), "keyring/63.yaml"),
+            ("keyring/01.yaml", keyring, "is there twice"),
+            (layout::CREDENTIALS, "version: 1\n".into(), "credentials"),
+            ("suppression/global.0", "nonsense".into(), "line 1"),
+            (layout::TLS_KEY, "nonsense".into(), "PEM private key"),
+            (layout::ADMIN_CA, "nonsense".into(), "PEM certificate"),
+        ] {
+            let error = refused(path, &text);
+            assert!(error.contains(part), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        assert!(refused(layout::TLS_KEY, &other).contains("does not belong"));
+        assert!(refused(layout::ADMIN_KEY, &other).contains("does not belong"));
+    }
+
+    #[test]
+    fn what_must_be_there_is_named_when_it_is_not() {
+        let refused = Settings::build(&BTreeMap::new(), &Pod::named("x")).expect_err("empty");
+        let paths: Vec<&str> = refused.iter().map(|r| r.path.as_str()).collect();
+        let expected = [
+            layout::RELAY_CONFIG,
+            layout::TLS_CERTIFICATE,
+            layout::ADMIN_CERTIFICATE,
+        ];
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn the_ordinal_is_the_number_at_the_end() {
+        for (name, ordinal) in [("default-2", 2), ("a-b-11", 11), ("default", 0), ("a-b", 0)] {
+            assert_eq!(Pod::named(name).ordinal, ordinal, "{name}");
+        }
+    }
+}
