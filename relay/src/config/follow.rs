@@ -163,9 +163,11 @@ mod tests {
 
     type Reading = io::Result<BTreeMap<String, Vec<u8>>>;
 
+    type Script = Box<dyn Fn() -> Reading + Send>;
+
     /// Gives one reading after the other, the last one for ever.
     #[derive(Clone, Default)]
-    struct Scripted(Arc<Mutex<Vec<Box<dyn Fn() -> Reading + Send>>>>);
+    struct Scripted(Arc<Mutex<Vec<Script>>>);
 
     impl Scripted {
         fn then(&self, reading: impl Fn() -> Reading + Send + 'static) {
