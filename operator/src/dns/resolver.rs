@@ -25,6 +25,7 @@ use hickory_resolver::{
     },
     system_conf::read_system_conf,
 };
+use rustls::crypto::aws_lc_rs;
 
 use crate::metrics::{LookupResult, Metrics};
 
@@ -154,6 +155,17 @@ pub struct HickoryResolver {
     metrics: Arc<Metrics>,
 }
 
+/// TLS settings that trust nobody. Servers are asked over UDP and TCP only; without settings of our
+/// own the library insists on the system's certificate authorities, and an image from scratch has
+/// none.
+fn no_tls() -> rustls::ClientConfig {
+    rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("aws-lc speaks the default versions")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth()
+}
+
 impl HickoryResolver {
     /// A resolver that asks `servers`, or those of `/etc/resolv.conf` when there are none.
     pub fn new(servers: &[SocketAddr], metrics: Arc<Metrics>) -> Result<Self, ResolverError> {
@@ -168,6 +180,7 @@ impl HickoryResolver {
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options();
+        builder = builder.with_tls_config(no_tls());
         Ok(Self {
             inner: builder.build().map_err(ResolverError::Setup)?,
             servers: label.into(),

@@ -6,6 +6,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,6 +21,7 @@ use hickory_resolver::{
     net::{DnsError, NetError, NoRecords, runtime::TokioRuntimeProvider},
 };
 use postrider_crds::DomainName;
+use rustls::crypto::aws_lc_rs;
 
 /// Longest a lookup takes, all servers and retries together.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -91,6 +93,17 @@ pub struct DnsResolver {
     resolver: TokioResolver,
 }
 
+/// TLS settings that trust nobody. Servers are asked over UDP and TCP only; without settings of our
+/// own the library insists on the system's certificate authorities, and an image from scratch has
+/// none.
+fn no_tls() -> rustls::ClientConfig {
+    rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("aws-lc speaks the default versions")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth()
+}
+
 impl DnsResolver {
     /// A resolver that asks `servers`, or those of `/etc/resolv.conf` where there are none.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, ResolverSetupError> {
@@ -102,6 +115,7 @@ impl DnsResolver {
         };
         set_options(builder.options_mut());
         let resolver = builder
+            .with_tls_config(no_tls())
             .build()
             .map_err(|error| ResolverSetupError::Start(error.to_string()))?;
         Ok(Self { resolver })
