@@ -24,7 +24,7 @@ pub(crate) async fn publish(
     progress: &Progress,
 ) -> Result<(), Error> {
     let object = ["sendingdomain", "-n", NAMESPACE, SENDING_DOMAIN];
-    let log = "kubectl logs -n postrider-system deployment/postrider-operator";
+    let log = "kubectl logs -n postrider-system deployment/postrider";
     let printed = wait_for(
         "the records of the domain",
         RECORDS_BOUND,

@@ -36,7 +36,7 @@ impl Journal {
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         {
-            let (Some(id), Some(_)) = (field(&event, "message"), field(&event, "stage")) else {
+            let (Some(id), Some(_)) = (field(&event, "id"), field(&event, "stage")) else {
                 continue;
             };
             journal.events.entry(id.to_owned()).or_default().push(event);

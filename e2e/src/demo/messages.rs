@@ -44,11 +44,21 @@ impl Fate {
     /// The stages it shows in the event log, in order; others may lie between them.
     pub(crate) fn stages(self) -> &'static [&'static str] {
         match self {
-            Self::Delivered => &["accepted", "attempt", "delivered"],
-            Self::HeldThenDelivered => &["accepted", "held", "released", "attempt", "delivered"],
-            Self::DeferredThenDelivered => {
-                &["accepted", "attempt", "deferred", "attempt", "delivered"]
-            }
+            Self::Delivered => &["accepted", "attempt-started", "delivered"],
+            Self::HeldThenDelivered => &[
+                "accepted",
+                "held",
+                "released",
+                "attempt-started",
+                "delivered",
+            ],
+            Self::DeferredThenDelivered => &[
+                "accepted",
+                "attempt-started",
+                "deferred",
+                "attempt-started",
+                "delivered",
+            ],
             Self::Bounced => &["accepted", "bounced", "notified"],
             Self::Suppressed => &["accepted", "suppressed"],
         }
@@ -61,7 +71,7 @@ impl Fate {
                 &["bounced", "expired", "suppressed"]
             }
             Self::Bounced => &["delivered", "suppressed"],
-            Self::Suppressed => &["attempt", "delivered", "bounced"],
+            Self::Suppressed => &["attempt-started", "delivered", "bounced"],
         }
     }
 
@@ -143,15 +153,20 @@ mod tests {
             message: message("a@b.example", 1, Fate::Delivered),
             id: "x".into(),
         };
-        let line = |stage: &str| format!("{{\"message\":\"x\",\"stage\":\"{stage}\"}}\n");
+        let line = |stage: &str| format!("{{\"id\":\"x\",\"stage\":\"{stage}\"}}\n");
         let met = |stages: &[&str]| {
             sent.has_met_its_fate(&Journal::parse(
                 &stages.iter().map(|s| line(s)).collect::<String>(),
             ))
         };
-        assert!(met(&["accepted", "attempt", "delivered"]));
-        assert!(!met(&["accepted", "attempt"]));
-        assert!(!met(&["accepted", "delivered", "attempt"]));
-        assert!(!met(&["accepted", "attempt", "delivered", "bounced"]));
+        assert!(met(&["accepted", "attempt-started", "delivered"]));
+        assert!(!met(&["accepted", "attempt-started"]));
+        assert!(!met(&["accepted", "delivered", "attempt-started"]));
+        assert!(!met(&[
+            "accepted",
+            "attempt-started",
+            "delivered",
+            "bounced"
+        ]));
     }
 }

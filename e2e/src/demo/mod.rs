@@ -17,7 +17,7 @@ use std::{
 use crate::{
     cluster::{Cache, Cluster, Progress, wait_for},
     peers::{self, Judge},
-    product::{self, Kubectl, Programs},
+    product::{self, Images, Kubectl, Programs},
 };
 
 mod domain;
@@ -66,12 +66,15 @@ impl Demo {
         let cluster = Cluster::up(&self.cluster(), progress).await?;
         let kubectl = Kubectl::of(&cluster);
         let judge = Judge::prepare(&Cache::of_user()?).await?;
-        progress
-            .step("images loaded", product::load(&cluster, &programs))
+        let images = progress
+            .step("images loaded", Images::load(&cluster, &programs))
             .await?;
         let namespaces = [NAMESPACE];
         progress
-            .step("chart installed", product::install(&cluster, &namespaces))
+            .step(
+                "chart installed",
+                product::install(&cluster, &images, &namespaces),
+            )
             .await?;
         let world = World::start(&self.directory.join("peers"), &cluster).await?;
         progress.done("receivers are up");

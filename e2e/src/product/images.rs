@@ -1,29 +1,67 @@
 //! The images of operator and relay, as their Containerfiles say, put into a cluster.
+//!
+//! Promises: a tag is the digest of the program, so that a rebuilt program is a new image to the
+//! cluster and an old one is never taken for it.
+
+use std::{fs, path::Path};
 
 use super::{Programs, root};
-use crate::cluster::{Archive, Cluster, Error};
+use crate::cluster::{Archive, Cluster, Error, digest::sha256, error::OnPath as _};
 
-/// The operator's image in the cluster.
-pub const OPERATOR_IMAGE: &str = "localhost/postrider-operator:dev";
-/// The relay's image in the cluster.
-pub const RELAY_IMAGE: &str = "localhost/postrider-relay:dev";
+/// An image in the cluster.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Its name without the tag.
+    pub repository: &'static str,
+    /// Its tag.
+    pub tag: String,
+}
 
-/// Packs both images by their Containerfiles and loads them.
-///
-/// # Errors
-/// When an image cannot be packed or imported.
-pub async fn load(cluster: &Cluster, programs: &Programs) -> Result<(), Error> {
-    for (name, program, containerfile) in [
-        (
-            OPERATOR_IMAGE,
-            programs.operator(),
-            "operator/Containerfile",
-        ),
-        (RELAY_IMAGE, programs.relay(), "relay/Containerfile"),
-    ] {
-        let context = program.parent().unwrap_or(&program);
-        let image = Archive::of_containerfile(name, &root().join(containerfile), context)?;
-        cluster.load_image(&image).await?;
+/// The images of Postrider.
+#[derive(Debug, Clone)]
+pub struct Images {
+    /// The operator's.
+    pub operator: Image,
+    /// The relay's.
+    pub relay: Image,
+}
+
+impl Images {
+    /// Packs both by their Containerfiles and loads them.
+    ///
+    /// # Errors
+    /// When an image cannot be packed or imported.
+    pub async fn load(cluster: &Cluster, programs: &Programs) -> Result<Self, Error> {
+        let operator = Image::of("localhost/postrider-operator", &programs.operator())?;
+        operator
+            .load(cluster, &programs.operator(), "operator/Containerfile")
+            .await?;
+        let relay = Image::of("localhost/postrider-relay", &programs.relay())?;
+        relay
+            .load(cluster, &programs.relay(), "relay/Containerfile")
+            .await?;
+        Ok(Self { operator, relay })
     }
-    Ok(())
+}
+
+impl Image {
+    fn of(repository: &'static str, program: &Path) -> Result<Self, Error> {
+        let digest = sha256(&fs::read(program).on("read", program)?);
+        Ok(Self {
+            repository,
+            tag: digest.chars().take(12).collect(),
+        })
+    }
+
+    async fn load(
+        &self,
+        cluster: &Cluster,
+        program: &Path,
+        containerfile: &str,
+    ) -> Result<(), Error> {
+        let context = program.parent().unwrap_or(program);
+        let name = format!("{}:{}", self.repository, self.tag);
+        let image = Archive::of_containerfile(&name, &root().join(containerfile), context)?;
+        cluster.load_image(&image).await
+    }
 }

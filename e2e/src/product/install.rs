@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Kubectl, OPERATOR_IMAGE, RELAY_IMAGE, root};
+use serde_json::Value;
+
+use super::{Images, Kubectl, root};
 use crate::cluster::{Cluster, Error, command::Program, wait_for};
 
 /// The Helm release.
@@ -17,7 +19,7 @@ const AVAILABLE_BOUND: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// When Helm fails or the operator does not become available.
-pub async fn install(cluster: &Cluster, namespaces: &[&str]) -> Result<(), Error> {
+pub async fn install(cluster: &Cluster, images: &Images, namespaces: &[&str]) -> Result<(), Error> {
     let kubectl = Kubectl::of(cluster);
     for namespace in namespaces {
         if kubectl.get(&["namespace", namespace]).await?.is_none() {
@@ -25,7 +27,6 @@ pub async fn install(cluster: &Cluster, namespaces: &[&str]) -> Result<(), Error
         }
     }
     let resolver = cluster.dns().address();
-    let (operator, relay) = (image(OPERATOR_IMAGE), image(RELAY_IMAGE));
     Program::new(cluster.tools().helm())
         .env("KUBECONFIG", cluster.kubeconfig())
         .args(["upgrade", "--install", RELEASE])
@@ -37,24 +38,39 @@ pub async fn install(cluster: &Cluster, namespaces: &[&str]) -> Result<(), Error
         ])
         .args([
             "--set",
-            &format!("image.operator.repository={}", operator.0),
+            &format!("image.operator.repository={}", images.operator.repository),
         ])
-        .args(["--set", &format!("image.operator.tag={}", operator.1)])
-        .args(["--set", &format!("image.relay.repository={}", relay.0)])
-        .args(["--set", &format!("image.relay.tag={}", relay.1)])
+        .args([
+            "--set",
+            &format!("image.operator.tag={}", images.operator.tag),
+        ])
+        .args([
+            "--set",
+            &format!("image.relay.repository={}", images.relay.repository),
+        ])
+        .args(["--set", &format!("image.relay.tag={}", images.relay.tag)])
         .args(["--set", &format!("resolvers={{{resolver}}}")])
         .run()
         .await?;
-    let deployment = ["deployment", "-n", OPERATOR_NAMESPACE, "postrider-operator"];
-    let log = format!("kubectl logs -n {OPERATOR_NAMESPACE} deployment/postrider-operator");
+    let deployment = ["deployment", "-n", OPERATOR_NAMESPACE, "postrider"];
+    let log = format!("kubectl logs -n {OPERATOR_NAMESPACE} deployment/postrider");
     wait_for("an available operator", AVAILABLE_BOUND, &log, async || {
-        let condition = kubectl.condition(&deployment, "Available").await?;
-        Ok(condition.filter(|(status, _)| status == "True").map(drop))
+        let object = kubectl.get(&deployment).await?.unwrap_or_default();
+        Ok(is_rolled_out(&object).then_some(()))
     })
     .await
 }
 
-/// Repository and tag of an image name.
-fn image(name: &str) -> (&str, &str) {
-    name.rsplit_once(':').unwrap_or((name, "latest"))
+/// Whether all pods of a Deployment are of its present template and available.
+fn is_rolled_out(deployment: &Value) -> bool {
+    let number = |path: &str| deployment.pointer(path).and_then(Value::as_i64);
+    let wanted = number("/spec/replicas");
+    number("/status/observedGeneration") == number("/metadata/generation")
+        && [
+            "/status/updatedReplicas",
+            "/status/availableReplicas",
+            "/status/replicas",
+        ]
+        .iter()
+        .all(|path| wanted.is_some() && number(path) == wanted)
 }

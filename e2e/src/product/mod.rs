@@ -14,7 +14,7 @@ mod install;
 mod kubectl;
 
 pub use build::Programs;
-pub use images::{OPERATOR_IMAGE, RELAY_IMAGE, load};
+pub use images::{Image, Images};
 pub use install::{OPERATOR_NAMESPACE, RELEASE, install};
 pub use kubectl::Kubectl;
 
