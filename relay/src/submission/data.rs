@@ -5,6 +5,9 @@
 //! fault is read on to its end and thrown away, so the session stays in step. How the octets are
 //! cut into chunks changes nothing. Holds at most the limit it was given.
 
+use super::refusal::Refusal;
+use crate::telemetry::RejectReason;
+
 /// Longest line without its CRLF (RFC 5321 §4.5.3.1.6, RFC 5322 §2.1.1).
 const MAX_TEXT_LINE: usize = 998;
 
@@ -186,6 +189,40 @@ impl DataReader {
         if self.fault.is_none() {
             self.fault = Some(fault);
             self.text = Vec::new();
+        }
+    }
+}
+
+impl DataFault {
+    /// What the client is told; `limit` is the largest message.
+    pub(super) fn refusal(self, limit: u64) -> Refusal {
+        let syntax = |enhanced, text: String| Refusal::syntax(550, enhanced, text);
+        match self {
+            Self::BareLf { line } => syntax(
+                (5, 6, 11),
+                format!(
+                    "message line {line} holds a bare LF; end every line in CRLF (RFC 5321 2.3.8)"
+                ),
+            ),
+            Self::BareCr { line } => syntax(
+                (5, 6, 11),
+                format!(
+                    "message line {line} holds a bare CR; end every line in CRLF (RFC 5321 2.3.8)"
+                ),
+            ),
+            Self::LongLine { line } => syntax(
+                (5, 6, 0),
+                format!(
+                    "message line {line} is longer than 998 octets; fold or encode it (RFC 5322 2.1.1)"
+                ),
+            ),
+            Self::TooBig => Refusal::too_big("message", limit),
+            Self::NoRoom => Refusal::new(
+                RejectReason::Storage,
+                452,
+                (4, 3, 1),
+                "message: no memory for more texts at a time; try again",
+            ),
         }
     }
 }

@@ -40,6 +40,14 @@ impl Refusal {
         Self::new(RejectReason::Syntax, code, enhanced, text)
     }
 
+    /// 552: more than `limit` octets (RFC 1870 §6.1, §6.3).
+    pub(super) fn too_big(what: &str, limit: u64) -> Self {
+        let text = format!(
+            "{what} is more than {limit} octets; send a smaller one or raise the pool's limit"
+        );
+        Self::new(RejectReason::Limit, 552, (5, 3, 4), text)
+    }
+
     /// 503: a command out of its order.
     pub(super) fn sequence(text: impl AsRef<str>) -> Self {
         Self::syntax(503, (5, 5, 1), text)

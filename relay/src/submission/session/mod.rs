@@ -10,17 +10,19 @@
 //! (RFC 3207 §6). Assumes that the caller reads nothing while an answer is owed, so that what waits
 //! is bounded by one read and one line.
 
+mod commands;
+mod lines;
+
 use std::{collections::VecDeque, mem, time::Duration};
 
 use postrider_crds::Mailbox;
 
+use self::lines::Line;
 use super::{
     auth::{Attempt, Login},
-    command::{self, Command, MAX_LINE, MailCommand},
-    data::{DataFault, DataReader, Text},
-    policy,
+    data::{DataReader, Text},
     refusal::Refusal,
-    sasl::{self, Exchange, Progress},
+    sasl::{self, Exchange},
 };
 use crate::{
     config::Settings,
@@ -30,8 +32,6 @@ use crate::{
 
 /// Wrong passwords until the session ends (RFC 4954 §4 asks for a limit).
 const MAX_FAILED_LOGINS: u32 = 3;
-/// Refused commands until the session ends: a client that is wrong so often will not get better.
-const MAX_REFUSED_COMMANDS: u32 = 100;
 /// The wait for a command or for more of a text (RFC 5321 §4.5.3.2.7: 5 minutes at least).
 const IDLE: Duration = Duration::from_mins(5);
 /// From the greeting to a login: a session that names nobody holds its slot no longer.
@@ -376,199 +376,6 @@ impl Session {
         }
     }
 
-    fn obey(&mut self, line: &[u8], settings: &Settings) {
-        let result = match command::parse(line) {
-            Ok(command) => self.carry_out(command, settings),
-            Err(refusal) => Err(refusal),
-        };
-        if let Err(refusal) = result {
-            self.refused_commands += 1;
-            self.refuse(refusal);
-            if self.refused_commands >= MAX_REFUSED_COMMANDS {
-                self.end(
-                    421,
-                    (4, 7, 0),
-                    "too many refused commands; correct the client",
-                );
-            }
-        }
-    }
-
-    fn carry_out(&mut self, command: Command, settings: &Settings) -> Result<(), Refusal> {
-        match command {
-            Command::Ehlo(name) => self.ehlo(name, settings),
-            Command::Helo(name) => {
-                self.hello(name);
-                self.write(&format!("250 {}", settings.relay.hostname));
-            }
-            Command::StartTls => self.start_tls()?,
-            Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref())?,
-            Command::Mail(mail) => self.mail(mail, settings)?,
-            Command::Rcpt(mailbox) => self.rcpt(mailbox, settings)?,
-            Command::Data => self.data(settings)?,
-            Command::Rset => {
-                self.phase = Phase::Ready;
-                self.say(250, (2, 0, 0), "ok");
-            }
-            Command::Noop => self.say(250, (2, 0, 0), "ok"),
-            // RFC 5321 §3.5.3: whether an address exists is not told.
-            Command::Vrfy => self.say(252, (2, 5, 0), "not verified; send and see"),
-            Command::Help => self.say(
-                214,
-                (2, 0, 0),
-                "EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
-            ),
-            Command::Quit => self.end(221, (2, 0, 0), "bye"),
-        }
-        Ok(())
-    }
-
-    /// EHLO or HELO ends a transaction (RFC 5321 §4.1.4).
-    fn hello(&mut self, name: String) {
-        self.helo = Some(name);
-        self.phase = Phase::Ready;
-    }
-
-    fn ehlo(&mut self, name: String, settings: &Settings) {
-        self.hello(name);
-        let size = format!("SIZE {}", settings.relay.limits.message_bytes);
-        let mut lines = vec![
-            settings.relay.hostname.as_str(),
-            "PIPELINING",
-            "8BITMIME",
-            "ENHANCEDSTATUSCODES",
-            &size,
-        ];
-        // RFC 4954 §4: not before the password is safe.
-        lines.push(match self.encrypted {
-            true => "AUTH PLAIN LOGIN",
-            false => "STARTTLS",
-        });
-        let last = lines.len() - 1;
-        for (number, line) in lines.into_iter().enumerate() {
-            let separator = if number == last { ' ' } else { '-' };
-            self.write(&format!("250{separator}{line}"));
-        }
-    }
-
-    fn start_tls(&mut self) -> Result<(), Refusal> {
-        if self.encrypted {
-            return Err(Refusal::sequence("STARTTLS: TLS is active already"));
-        }
-        self.say(220, (2, 0, 0), "ready to start TLS");
-        self.actions.push_back(Action::StartTls);
-        // RFC 3207 §6: what was slipped in behind the command is never obeyed.
-        self.input.clear();
-        self.phase = Phase::Upgrading;
-        Ok(())
-    }
-
-    fn auth(&mut self, mechanism: &str, initial: Option<&str>) -> Result<(), Refusal> {
-        if !self.encrypted {
-            let text = "AUTH needs encryption; give STARTTLS first";
-            let reason = RejectReason::Authentication;
-            return Err(Refusal::new(reason, 538, (5, 7, 11), text));
-        }
-        if self.helo.is_none() {
-            return Err(Refusal::sequence("AUTH before EHLO; give EHLO first"));
-        }
-        if self.login.is_some() {
-            return Err(Refusal::sequence("AUTH was given already"));
-        }
-        if matches!(self.phase, Phase::Transaction(_)) {
-            return Err(Refusal::sequence(
-                "AUTH inside a transaction; give RSET first",
-            ));
-        }
-        let progress = sasl::begin(mechanism, initial)?;
-        self.proceed(Ok(progress));
-        Ok(())
-    }
-
-    fn proceed(&mut self, progress: Result<Progress, Refusal>) {
-        match progress {
-            Ok(Progress::Ask(exchange, challenge)) => {
-                self.write(&format!("334 {challenge}"));
-                self.phase = Phase::Sasl(exchange);
-            }
-            Ok(Progress::Done(attempt)) => {
-                self.actions.push_back(Action::Verify(attempt));
-                self.phase = Phase::Verifying;
-            }
-            Err(refusal) => {
-                self.phase = Phase::Ready;
-                self.refuse(refusal);
-            }
-        }
-    }
-
-    fn mail(&mut self, mail: MailCommand, settings: &Settings) -> Result<(), Refusal> {
-        if self.helo.is_none() {
-            return Err(Refusal::sequence("MAIL before EHLO; give EHLO first"));
-        }
-        if matches!(self.phase, Phase::Transaction(_)) {
-            return Err(Refusal::sequence(
-                "MAIL inside a transaction; give RSET first",
-            ));
-        }
-        let Some(login) = &self.login else {
-            return Err(unauthenticated("MAIL"));
-        };
-        if !settings.credentials.contains_key(&login.username) {
-            let text = format!("MAIL: the login of {:?} was withdrawn", login.username);
-            let reason = RejectReason::Authentication;
-            return Err(Refusal::new(reason, 530, (5, 7, 0), text));
-        }
-        let limit = settings.relay.limits.message_bytes;
-        if let Some(size) = mail.size.filter(|size| *size > limit) {
-            return Err(too_big(&format!("MAIL FROM SIZE={size}"), limit));
-        }
-        policy::envelope_sender(settings, &login.username, &mail.from)?;
-        self.phase = Phase::Transaction(Transaction {
-            from: mail.from,
-            body_kind: mail.body,
-            recipients: Vec::new(),
-            began: self.last_heard,
-        });
-        self.say(250, (2, 1, 0), "sender ok");
-        Ok(())
-    }
-
-    fn rcpt(&mut self, mailbox: Mailbox, settings: &Settings) -> Result<(), Refusal> {
-        let Phase::Transaction(transaction) = &mut self.phase else {
-            return Err(Refusal::sequence("RCPT before MAIL; give MAIL first"));
-        };
-        if !transaction.recipients.contains(&mailbox) {
-            let limit = settings.relay.limits.recipients;
-            if transaction.recipients.len() >= limit as usize {
-                let text = format!(
-                    "RCPT TO <{mailbox}>: a message has {limit} recipients at most; send another for the rest"
-                );
-                return Err(Refusal::new(RejectReason::Limit, 452, (4, 5, 3), text));
-            }
-            transaction.recipients.push(mailbox);
-        }
-        self.say(250, (2, 1, 5), "recipient ok");
-        Ok(())
-    }
-
-    fn data(&mut self, settings: &Settings) -> Result<(), Refusal> {
-        match mem::replace(&mut self.phase, Phase::Ready) {
-            Phase::Transaction(transaction) if !transaction.recipients.is_empty() => {
-                let reader = DataReader::new(settings.relay.limits.message_bytes);
-                self.phase = Phase::Text(transaction, reader);
-                self.write("354 go ahead; end with <CRLF>.<CRLF>");
-                Ok(())
-            }
-            phase => {
-                self.phase = phase;
-                Err(Refusal::sequence(
-                    "DATA without a recipient; give MAIL and RCPT first",
-                ))
-            }
-        }
-    }
-
     fn greet(&mut self, settings: &Settings) {
         self.phase = Phase::Ready;
         self.write(&format!("220 {} ESMTP Postrider", settings.relay.hostname));
@@ -609,86 +416,6 @@ impl Session {
     fn end_for_shutdown(&mut self) {
         self.end(421, (4, 3, 2), "shutting down; connect again");
     }
-
-    fn take_line(&mut self) -> Line {
-        // Only CRLF ends a line (RFC 5321 §2.3.8).
-        let end = self.input.windows(2).position(|pair| pair == b"\r\n");
-        match end {
-            Some(end) if end + 2 <= MAX_LINE => {
-                let line: Vec<u8> = self.input.drain(..end + 2).take(end).collect();
-                Line::Whole(line)
-            }
-            None if self.input.len() < MAX_LINE => Line::Part,
-            _ => {
-                self.phase = Phase::Overlong;
-                Line::TooLong
-            }
-        }
-    }
-
-    fn skip_line(&mut self) -> bool {
-        let end = self.input.windows(2).position(|pair| pair == b"\r\n");
-        if let Some(end) = end {
-            self.input.drain(..end + 2);
-            self.phase = Phase::Ready;
-            self.refuse(command::too_long(MAX_LINE));
-            return true;
-        }
-        // A CR at the end may be half of the CRLF.
-        let keep = usize::from(self.input.last() == Some(&b'\r'));
-        self.input.drain(..self.input.len() - keep);
-        self.phase = Phase::Overlong;
-        false
-    }
-}
-
-enum Line {
-    /// Without its CRLF.
-    Whole(Vec<u8>),
-    /// Not all there yet.
-    Part,
-    /// Beyond [`MAX_LINE`]; the session skips it.
-    TooLong,
-}
-
-impl DataFault {
-    fn refusal(self, limit: u64) -> Refusal {
-        let syntax = |enhanced, text: String| Refusal::syntax(550, enhanced, text);
-        match self {
-            Self::BareLf { line } => syntax(
-                (5, 6, 11),
-                format!(
-                    "message line {line} holds a bare LF; end every line in CRLF (RFC 5321 2.3.8)"
-                ),
-            ),
-            Self::BareCr { line } => syntax(
-                (5, 6, 11),
-                format!(
-                    "message line {line} holds a bare CR; end every line in CRLF (RFC 5321 2.3.8)"
-                ),
-            ),
-            Self::LongLine { line } => syntax(
-                (5, 6, 0),
-                format!(
-                    "message line {line} is longer than 998 octets; fold or encode it (RFC 5322 2.1.1)"
-                ),
-            ),
-            Self::TooBig => too_big("message", limit),
-            Self::NoRoom => Refusal::new(
-                RejectReason::Storage,
-                452,
-                (4, 3, 1),
-                "message: no memory for more texts at a time; try again",
-            ),
-        }
-    }
-}
-
-/// RFC 1870 §6.1, §6.3.
-fn too_big(what: &str, limit: u64) -> Refusal {
-    let text =
-        format!("{what} is more than {limit} octets; send a smaller one or raise the pool's limit");
-    Refusal::new(RejectReason::Limit, 552, (5, 3, 4), text)
 }
 
 /// RFC 4954 §6.
