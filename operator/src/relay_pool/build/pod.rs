@@ -122,7 +122,6 @@ fn container(pool: &RelayPool, image: &str) -> Container {
         name: "relay".into(),
         image: Some(image.into()),
         image_pull_policy: Some("IfNotPresent".into()),
-        command: Some(vec!["postrider-relay".into()]),
         args: Some(vec![
             format!("--config-dir={CONFIG_DIR}"),
             format!("--spool={SPOOL_DIR}"),
