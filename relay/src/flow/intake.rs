@@ -240,20 +240,27 @@ impl Intake {
             .clock
             .monotonic()
             .saturating_sub(submission.began);
-        self.accepted(&envelope, &committed, suppressed, (bytes, took, client));
+        self.accepted(
+            now,
+            (&envelope, &committed),
+            suppressed,
+            (bytes, took, client),
+        );
         Ok(queued(&committed))
     }
 
+    /// Tells of a message that is on stable storage. The event bears the time at which the message
+    /// was whole: custody may hold it or begin to deliver it before this line is written.
     fn accepted(
         &self,
-        envelope: &Envelope,
-        committed: &Committed,
+        accepted: jiff::Timestamp,
+        (envelope, committed): (&Envelope, &Committed),
         suppressed: Vec<(usize, Suppressed)>,
         (bytes, took, client): (u64, Duration, IpAddr),
     ) {
         let emit = |stage| {
             self.parts.telemetry.emit(&Event {
-                time: self.parts.clock.wall(),
+                time: accepted,
                 message: Some(committed.id()),
                 tenant: Some(envelope.tenant.clone()),
                 domain: envelope.domain.clone(),
