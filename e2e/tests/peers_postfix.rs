@@ -154,7 +154,8 @@ async fn a_restart_keeps_what_was_received() {
         let client = receiver.client(Tls::None);
         client.send(&[submission("b@to.test")]).await.unwrap();
         let mail = receiver.postfix.wait_received("b@to.test", count, BOUND);
-        assert_eq!(mail.await.unwrap().len(), count);
+        // A Postfix that is stopped between storing a message and forgetting it stores it again.
+        assert!(mail.await.unwrap().len() >= count);
         if count == 1 {
             receiver = receiver.start_again(dir.path()).await;
         }
