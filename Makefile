@@ -11,7 +11,7 @@ DEMO := cargo run --quiet -p postrider-e2e --bin e2e-demo --
 
 help:
 	@echo 'make demo    a local Kubernetes, Postrider on it, 20 messages followed to their end'
-	@echo 'make test    everything: check, and the tests on a real cluster'
+	@echo 'make test    everything: check, the tests on a real cluster, and the demo'
 	@echo 'make check   format, lints, unit tests; the inner loop'
 	@echo 'make lint    format and lints only'
 	@echo 'make crds    write the custom resource definitions into the chart'
@@ -23,10 +23,12 @@ demo:
 	cargo build --quiet -p postrider-e2e --bins
 	$(DEMO) run
 
-# What CI runs.
+# What CI runs: all tests, and the demo as the test of the whole.
 test: check
 	cargo build --quiet -p postrider-e2e --bins
 	$(CLUSTER) run -- cargo test -p postrider-e2e --features cluster
+	$(DEMO) run
+	$(DEMO) clean
 
 # The inner loop.
 check: lint

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     cluster::{Cache, Cluster, Progress, wait_for},
-    peers::{self, Judge},
+    peers::Judge,
     product::{self, Images, Kubectl, Programs},
 };
 
@@ -69,6 +69,15 @@ impl Demo {
         let images = progress
             .step("images loaded", Images::load(&cluster, &programs))
             .await?;
+        // An earlier run's domain is verified already; this one begins at the beginning.
+        let earlier = [
+            "delete",
+            "namespace",
+            NAMESPACE,
+            "--ignore-not-found",
+            "--timeout=90s",
+        ];
+        kubectl.run(&earlier).await?;
         let namespaces = [NAMESPACE];
         progress
             .step(
@@ -105,9 +114,7 @@ impl Demo {
     /// # Errors
     /// When a process does not end.
     pub async fn clean(&self) -> Result<(), Error> {
-        for name in world::PEERS {
-            peers::stop(&self.directory.join("peers").join(name)).await?;
-        }
+        world::forget(&self.directory.join("peers")).await?;
         Cluster::down(&self.cluster()).await?;
         Ok(())
     }

@@ -5,15 +5,16 @@
 //! `greylist.example` refuses everybody once. `nomail.example` says it takes no mail (RFC 7505).
 
 use std::{
+    fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
 use super::{Error, messages::FROM};
 use crate::{
-    cluster::{self, Cache, Cluster, receivers},
+    cluster::{self, Cache, Cluster, error::OnPath as _, receivers},
     peers::{
-        Postfix, PostfixConfig, Programs, Received,
+        self, Postfix, PostfixConfig, Programs, Received,
         dns::Zone,
         sink::{Rules, Script, SinkProcess, Transaction},
     },
@@ -48,8 +49,9 @@ pub(crate) enum Arrived {
 }
 
 impl World {
-    /// Starts the receivers and publishes their zones.
+    /// Starts the receivers, with nothing received yet, and publishes their zones.
     pub(crate) async fn start(directory: &Path, cluster: &Cluster) -> Result<Self, Error> {
+        forget(directory).await?;
         let programs = Programs::ready(&Cache::of_user()?).await?;
         let mut addresses = receivers();
         let mut address = || addresses.next().map(IpAddr::V4).ok_or_else(no_address);
@@ -112,6 +114,18 @@ impl World {
         arrived.extend(taken.map(Arrived::Greylist));
         Ok(arrived)
     }
+}
+
+/// Stops the receivers of an earlier run and removes what they received.
+pub(crate) async fn forget(directory: &Path) -> Result<(), Error> {
+    for name in PEERS {
+        let state = directory.join(name);
+        peers::stop(&state).await?;
+        if state.exists() {
+            fs::remove_dir_all(&state).on("remove", &state)?;
+        }
+    }
+    Ok(())
 }
 
 /// The sender's zone before any record of Postrider's is in it.
