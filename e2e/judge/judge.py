@@ -20,6 +20,7 @@ import email
 import email.policy
 import email.utils
 import json
+import re
 import sys
 
 import checkdmarc.dmarc
@@ -31,6 +32,8 @@ import spf
 
 # Seconds one question may take, retries included. The name server is on this machine.
 LIFETIME = 5.0
+# How a DMARC record starts (RFC 7489, section 6.4).
+VERSION = re.compile(r"v[ \t]*=[ \t]*DMARC1[ \t]*(;|$)")
 
 
 class Unreachable(Exception):
@@ -202,7 +205,7 @@ def dmarc_record(author, names):
     """Where the policy of `author` is, and what it says (RFC 7489, section 6.6.3)."""
     for domain in dict.fromkeys([author, organization(author)]):
         texts = [text.decode("utf-8", "replace") for text in names.texts(f"_dmarc.{domain}")]
-        records = [text for text in texts if text.startswith("v=DMARC1")]
+        records = [text for text in texts if VERSION.match(text)]
         if len(records) == 1:
             return domain, records[0]
         if records:

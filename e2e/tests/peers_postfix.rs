@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 use postrider_e2e::{
     cluster::Cache,
     peers::{
-        Client, Judge, Outcome, Postfix, PostfixConfig, Programs, Received, SigningKey, StopOnDrop,
-        Submission, Tls,
+        Client, Judge, Outcome, Postfix, PostfixConfig, Programs, Received, SignOrder, SigningKey,
+        StopOnDrop, Submission, Tls,
         dns::{Nameserver, Zone},
         loopback,
     },
@@ -187,12 +187,15 @@ async fn opendkim_passes_good_signatures_only_and_the_judges_agree() {
     let text = "From: app@shop.test\r\nTo: b@to.test\r\nSubject: signed\r\n\
                 Date: Wed, 25 Nov 2026 03:00:00 +0000\r\nMessage-ID: <1@shop.test>\r\n\r\n\
                 Hello.\r\n";
-    let keys = [
-        rsa.signature("shop.test", "r1"),
-        ed25519.signature("shop.test", "e1"),
-    ];
-    let signed = judge.sign(text, &keys).await;
-    let signed = String::from_utf8(signed.unwrap()).unwrap();
+    let order = SignOrder {
+        message: text.to_owned(),
+        signatures: vec![
+            rsa.signature("shop.test", "r1"),
+            ed25519.signature("shop.test", "e1"),
+        ],
+    };
+    let signed = judge.sign(&[order]).await.unwrap().remove(0);
+    let signed = String::from_utf8(signed).unwrap();
     let address = receiver.postfix.address();
     deliver(address, "b@to.test", &signed).await;
     deliver(address, "c@too.test", &signed.replace("Hello", "Hullo")).await;

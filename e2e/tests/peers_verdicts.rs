@@ -10,7 +10,7 @@ use std::{
 use postrider_e2e::{
     cluster::Cache,
     peers::{
-        Case, Judge, Outcome, SigningKey, StopOnDrop, Verdict,
+        Case, Judge, Outcome, SignOrder, SigningKey, StopOnDrop, Verdict,
         dns::{Nameserver, Zone},
         loopback,
     },
@@ -129,10 +129,13 @@ async fn every_way_of_being_wrong_has_its_verdict() {
     let listen = SocketAddr::from((loopback(53), 53));
     let silent = SocketAddr::from((loopback(54), 53));
     let rows = rows(listen, silent);
-    let mut cases = Vec::new();
-    for row in &rows {
-        cases.push(case(&judge, &keys, row, dir.path()).await);
-    }
+    let orders: Vec<_> = rows.iter().map(|row| order(&keys, row)).collect();
+    let signed = judge.sign(&orders).await.unwrap();
+    let cases: Vec<_> = rows
+        .iter()
+        .zip(signed)
+        .map(|(row, signed)| case(row, signed, dir.path()))
+        .collect();
     let zones = zones(&keys);
     let nameserver = Nameserver::start(dir.path(), &cache, listen, &zones)
         .await
@@ -154,9 +157,9 @@ async fn every_way_of_being_wrong_has_its_verdict() {
     assert_eq!(algorithms, ["rsa-sha256", "ed25519-sha256"]);
 }
 
-async fn case(judge: &Judge, keys: &Keys, row: &Row, dir: &Path) -> Case {
+fn order(keys: &Keys, row: &Row) -> SignOrder {
     let author = row.author;
-    let text = format!(
+    let message = format!(
         "From: A <a@{author}>\r\nTo: b@to.test\r\nSubject: s\r\n\
          Date: Wed, 25 Nov 2026 03:00:00 +0000\r\nMessage-ID: <1@{author}>\r\n\r\n{BODY}"
     );
@@ -170,7 +173,13 @@ async fn case(judge: &Judge, keys: &Keys, row: &Row, dir: &Path) -> Case {
         Signed::WrongKey => vec![keys.other.signature(author, "r1")],
         Signed::Nothing => Vec::new(),
     };
-    let signed = judge.sign(&text, &signatures).await.unwrap();
+    SignOrder {
+        message,
+        signatures,
+    }
+}
+
+fn case(row: &Row, signed: Vec<u8>, dir: &Path) -> Case {
     let signed = String::from_utf8(signed).unwrap();
     let path = dir.join(format!("{}.eml", row.name));
     std::fs::write(&path, signed.replace(BODY, row.body)).unwrap();

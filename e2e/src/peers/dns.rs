@@ -20,6 +20,7 @@ use crate::cluster::{
 pub struct Zone {
     origin: String,
     records: String,
+    refused: bool,
 }
 
 impl Zone {
@@ -28,6 +29,15 @@ impl Zone {
         Self {
             origin: origin.to_owned(),
             records: String::new(),
+            refused: false,
+        }
+    }
+
+    /// A zone about which [`Nameserver`] refuses to answer anything (RFC 1035 section 4.1.1).
+    pub fn refused(origin: &str) -> Self {
+        Self {
+            refused: true,
+            ..Self::new(origin)
         }
     }
 
@@ -74,7 +84,9 @@ impl Zone {
 
     /// The whole zone file (RFC 1035 section 5), with an SOA and one NS record.
     pub fn file(&self) -> String {
-        let Self { origin, records } = self;
+        let Self {
+            origin, records, ..
+        } = self;
         format!(
             "$ORIGIN {origin}.\n$TTL 1\n\
              @ IN SOA localhost. hostmaster.localhost. 1 60 60 3600 1\n\
@@ -116,11 +128,15 @@ impl Nameserver {
             };
             let file = state.write(&format!("zones/zone_{name}"), &zone.file())?;
             let (port, ip) = (listen.port(), listen.ip());
+            // CoreDNS refuses what no plugin answers.
+            let answers = match zone.refused {
+                true => String::new(),
+                false => format!("    file {} {name}\n", file.display()),
+            };
             // Writing to a String cannot fail.
             let _ = writeln!(
                 corefile,
-                "{name}:{port} {{\n    bind {ip}\n    errors\n    file {} {name}\n}}",
-                file.display()
+                "{name}:{port} {{\n    bind {ip}\n    errors\n{answers}}}"
             );
         }
         let corefile = state.write("Corefile", &corefile)?;

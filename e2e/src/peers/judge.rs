@@ -9,7 +9,8 @@ use std::{
     path::PathBuf,
 };
 
-use serde::{Deserialize, Serialize};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
     error::Error,
@@ -45,17 +46,15 @@ impl Judge {
         parse_lines(JUDGE, &output, cases.len())
     }
 
-    /// Signs `message`, whose lines end in CRLF, with dkimpy: for tests of receivers and judges.
+    /// Signs messages, whose lines end in CRLF, with dkimpy: for tests of receivers and judges.
     ///
     /// # Errors
     /// When a key cannot be used.
-    pub async fn sign(&self, message: &str, signatures: &[Signature]) -> Result<Vec<u8>, Error> {
-        let order = SignOrder {
-            message,
-            signatures,
-        };
-        let input = json_lines(SIGN, &[order])?;
-        self.python.run(SIGN, &input).await
+    pub async fn sign(&self, orders: &[SignOrder]) -> Result<Vec<Vec<u8>>, Error> {
+        let input = json_lines(SIGN, orders)?;
+        let output = self.python.run(SIGN, &input).await?;
+        let signed: Vec<Octets> = parse_lines(SIGN, &output, orders.len())?;
+        Ok(signed.into_iter().map(|octets| octets.0).collect())
     }
 }
 
@@ -159,10 +158,23 @@ pub struct Signature {
     pub key: String,
 }
 
-#[derive(Serialize)]
-struct SignOrder<'a> {
-    message: &'a str,
-    signatures: &'a [Signature],
+/// A message to sign.
+#[derive(Debug, Clone, Serialize)]
+pub struct SignOrder {
+    /// The message, in CRLF lines.
+    pub message: String,
+    /// The signatures to put on top, the first one topmost.
+    pub signatures: Vec<Signature>,
+}
+
+/// Octets, base64 in JSON.
+struct Octets(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Octets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map(Self).map_err(D::Error::custom)
+    }
 }
 
 /// A case in the script's words.

@@ -36,7 +36,9 @@ pub mod sink;
 pub use certificate::Certificate;
 pub use client::{Client, Reply, Submission, Tls};
 pub use error::Error;
-pub use judge::{Case, DkimVerdict, DmarcVerdict, Judge, Outcome, Signature, SpfVerdict, Verdict};
+pub use judge::{
+    Case, DkimVerdict, DmarcVerdict, Judge, Outcome, SignOrder, Signature, SpfVerdict, Verdict,
+};
 pub use postfix::{Postfix, PostfixConfig, Received};
 pub use programs::Programs;
 pub use signing::SigningKey;
