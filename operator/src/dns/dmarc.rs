@@ -12,6 +12,8 @@ use postrider_crds::{DmarcPolicy, DomainName, condition::reasons};
 
 use super::{Answer, Failure, Finding, Resolver, tags};
 
+mod reports;
+
 /// Most labels of a name the walk asks for after the first (RFC 9989 §4.10).
 const MAX_WALK_LABELS: usize = 7;
 
@@ -69,7 +71,7 @@ async fn own(resolver: &dyn Resolver, expected: Expectation<'_>, record: &str) -
     if effective(dmarc.p, dmarc.t) < expected.minimum {
         return too_weak(expected, record, "p");
     }
-    match remark(resolver, expected, &dmarc).await {
+    match remark(resolver, expected, &dmarc, record).await {
         Ok(remark) => Finding::verified(record, remark).wanting(record),
         Err(failure) => Finding::unknown(&record_name(expected.domain), &failure),
     }
@@ -100,7 +102,7 @@ async fn inherited(
     if effective(parent.dmarc.sp, parent.dmarc.t) < expected.minimum {
         return too_weak(expected, &parent.record, "sp").found_at(&parent.name);
     }
-    match remark(resolver, expected, &parent.dmarc).await {
+    match remark(resolver, expected, &parent.dmarc, &parent.record).await {
         Ok(remark) => Finding::verified(&parent.record, remark)
             .wanting(&parent.record)
             .found_at(&parent.name),
@@ -189,33 +191,48 @@ async fn walk(
     Ok(chosen)
 }
 
-/// What to know about the alignment of the return path (RFC 7489 §3.1.2); empty when it is
-/// aligned. Mail is aligned by DKIM in any case, because it is signed for the domain itself.
+/// What to know about a policy that is good enough: the alignment of the return path, and
+/// whether reports arrive. Empty where there is nothing to say.
 async fn remark(
     resolver: &dyn Resolver,
     expected: Expectation<'_>,
     dmarc: &Dmarc,
+    record: &str,
 ) -> Result<String, Failure> {
-    let (domain, return_path) = (expected.domain, expected.return_path);
-    let why = match dmarc.aspf {
-        _ if return_path == domain => return Ok(String::new()),
-        Alignment::Strict => "the policy says aspf=s",
-        Alignment::Relaxed if return_path.is_within(domain) => return Ok(String::new()),
-        Alignment::Relaxed => {
-            let top = walk(resolver, domain)
-                .await
-                .map_err(|(_, failure)| failure)?;
-            let shared = top.is_some_and(|top| {
-                let suffix = format!(".{}", top.domain);
-                return_path.as_str() == top.domain || return_path.as_str().ends_with(&suffix)
-            });
-            if shared {
-                return Ok(String::new());
-            }
-            "it belongs to another organization"
-        }
+    let reported = !dmarc.rua.is_empty();
+    let inside = expected.return_path.is_within(expected.domain);
+    let top = match reported || (dmarc.aspf == Alignment::Relaxed && !inside) {
+        true => walk(resolver, expected.domain)
+            .await
+            .map_err(|(_, failure)| failure)?,
+        false => None,
     };
-    Ok(format!(
+    let organization = top.map_or_else(|| expected.domain.to_string(), |top| top.domain);
+    let mut remarks = vec![misaligned(expected, dmarc, &organization)];
+    if reported {
+        let domain = expected.domain;
+        remarks.push(Some(
+            reports::remark(resolver, domain, &organization, record).await,
+        ));
+    }
+    let told: Vec<String> = remarks.into_iter().flatten().collect();
+    let told = told.iter().filter(|remark| !remark.is_empty());
+    Ok(told.map(String::as_str).collect::<Vec<_>>().join("; "))
+}
+
+/// What to know about the alignment of the return path (RFC 7489 §3.1.2), unless it is aligned.
+/// Mail is aligned by DKIM in any case, because it is signed for the domain itself.
+fn misaligned(expected: Expectation<'_>, dmarc: &Dmarc, organization: &str) -> Option<String> {
+    let (domain, return_path) = (expected.domain, expected.return_path);
+    let shared = return_path.as_str() == organization
+        || return_path.as_str().ends_with(&format!(".{organization}"));
+    let why = match dmarc.aspf {
+        _ if return_path == domain => return None,
+        Alignment::Strict => "the policy says aspf=s",
+        Alignment::Relaxed if shared => return None,
+        Alignment::Relaxed => "it belongs to another organization",
+    };
+    Some(format!(
         "SPF of the return path {return_path} is not aligned, because {why}; mail passes DMARC by its DKIM signatures alone"
     ))
 }

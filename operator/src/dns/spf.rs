@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use mail_auth::{
     common::parse::TxtRecordParser as _,
-    spf::{Qualifier, Spf},
+    spf::{Directive, Mechanism, Qualifier, Spf},
 };
 use postrider_crds::{DomainName, EgressRange, condition::reasons};
 
@@ -88,7 +88,27 @@ async fn judge(resolver: &dyn Resolver, expected: Expectation<'_>, record: &str)
             }
         }
     }
-    Finding::verified(record, String::new()).wanting(record)
+    Finding::verified(record, remark(&policy)).wanting(record)
+}
+
+/// What to know about a policy that passes; empty where there is nothing to say.
+fn remark(policy: &Spf) -> String {
+    let all = |directive: &Directive| {
+        directive.mechanism == Mechanism::All && directive.qualifier == Qualifier::Pass
+    };
+    let ptr = |directive: &Directive| matches!(directive.mechanism, Mechanism::Ptr { .. });
+    let mut remarks = Vec::new();
+    if policy.directives.iter().any(all) {
+        remarks.push("the record lets everybody send (+all); end it with -all");
+    }
+    if policy.directives.iter().any(ptr) {
+        // RFC 7208 §5.5.
+        remarks.push(
+            "the record uses ptr, which is slow and unreliable and which some receivers skip; \
+             name the addresses instead",
+        );
+    }
+    remarks.join("; ")
 }
 
 fn not_passing(
@@ -197,6 +217,27 @@ mod tests {
                 "{records:?}: {}",
                 finding.message
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_passes_may_still_be_unwise() {
+        let address = "203.0.113.10".parse().unwrap();
+        for (record, part) in [
+            ("v=spf1 +all", "everybody"),
+            ("v=spf1 all", "everybody"),
+            ("v=spf1 ip4:203.0.113.10 +all", "everybody"),
+            ("v=spf1 ptr:example.net -all", "ptr"),
+        ] {
+            let mut resolver = FakeResolver::default()
+                .with_txt(NAME, &[record])
+                .with_addresses("mail.example.net", &["203.0.113.10"]);
+            resolver
+                .ptr
+                .insert(address, vec!["mail.example.net".into()]);
+            let finding = look(&resolver, &["203.0.113.10"]).await;
+            assert_eq!(finding.state, Verified, "{record}");
+            assert!(finding.message.contains(part), "{}", finding.message);
         }
     }
 
