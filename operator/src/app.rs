@@ -17,7 +17,7 @@ use crate::{
     apply::Writer,
     backoff::Backoff,
     clock::{Clock, SystemClock},
-    dns::{HickoryResolver, Resolver, resolver::ResolverError},
+    dns::{HickoryResolver, Resolver, SharedResolver, resolver::ResolverError},
     events::Events,
     lease::{Candidate, Lost},
     metrics::Metrics,
@@ -76,6 +76,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
         .await
         .map_err(|source| AppError::Bind { address, source })?;
     let resolver = HickoryResolver::new(&settings.resolvers, metrics.clone())?;
+    let resolver = SharedResolver::new(Arc::new(resolver), clock.clone());
     let config = client_config().await?;
     let (phase, phases) = watch::channel(Phase::Filling);
     let admin = admin::serve(listener, metrics.clone(), phases, stop.child_token());

@@ -13,6 +13,7 @@ pub mod dmarc;
 mod memo;
 pub mod resolver;
 pub mod return_path;
+pub mod shared;
 pub mod spf;
 mod tags;
 
@@ -20,6 +21,7 @@ mod tags;
 pub(crate) mod fake;
 
 pub use resolver::{Answer, Failure, HickoryResolver, Resolver};
+pub use shared::SharedResolver;
 
 /// Longest published text that is repeated in a status, in characters: room for an RSA-4096 key,
 /// not for whatever a stranger publishes.
