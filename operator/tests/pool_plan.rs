@@ -16,14 +16,18 @@ use k8s_openapi::{
 use kube::ResourceExt as _;
 use postrider_crds::{
     MemberConfig, RelayPool, RelayPoolStatus,
-    relay_config::{Credentials, DOCUMENT_VERSION, QueueReport, RefusedDocument, Report},
+    relay_config::{
+        Admission, Credentials, DOCUMENT_VERSION, KeyAlgorithm, QueueReport, RefusedDocument,
+        Report,
+    },
 };
+use postrider_operator::keys::{DkimKey, KeyState};
 use postrider_operator::relay_pool::{
     certificates::{Certificates, Submission, TlsProblem},
     credentials::Senders,
     loaded::{PodReport, PoolState},
     observe::Observation,
-    plan::{Plan, plan},
+    plan::{MAX_DOCUMENT, Plan, plan},
 };
 use serde_json::{Value, json};
 
@@ -466,4 +470,38 @@ fn rendered_objects_are_as_recorded() {
     golden("service_account.yaml", &children.service_account);
     golden("config_map.yaml", &children.config_map);
     golden("credentials.yaml", &children.secrets[0]);
+}
+
+#[test]
+fn a_keyring_says_what_it_was_rendered_from_unless_it_does_not_fit() {
+    let domain = json!({
+        "apiVersion": "postrider.dev/v1alpha1", "kind": "SendingDomain",
+        "metadata": {"name": "d", "namespace": "mail", "uid": "d-uid", "generation": 4},
+        "spec": {"domain": "example.com", "poolRef": {"name": "default"}},
+        "status": {"conditions": [], "records": [], "dkim": {"active": [], "pending": []},
+                   "admission": "Send"},
+    });
+    let mut seen = running(2);
+    seen.domains = vec![Arc::new(serde_json::from_value(domain).unwrap())];
+    let name = "example.com".parse().unwrap();
+    let reach = |seen: &Observation| {
+        let rendered = plan(seen).rendered;
+        let state = PoolState {
+            rendered,
+            ..PoolState::default()
+        };
+        state.reach(&name, "d-uid", 4)
+    };
+    let fits = reach(&seen);
+    assert_eq!(fits.admission, Some(Admission::Send));
+    assert_eq!(fits.awaited, ["default-0", "default-1"]);
+    seen.keys = vec![DkimKey {
+        secret: "d-key".into(),
+        sending_domain: "d".into(),
+        selector: "pr-1".parse().unwrap(),
+        algorithm: KeyAlgorithm::RSA2048,
+        state: KeyState::Active,
+        private_key: "x".repeat(MAX_DOCUMENT),
+    }];
+    assert_eq!(reach(&seen).admission, None, "relays keep the old one");
 }

@@ -11,7 +11,7 @@ use std::{
 
 use kube::ResourceExt as _;
 use postrider_crds::{
-    DomainName, Mailbox, RelayPool, Selector, SendingDomain, Unverified,
+    DomainName, Mailbox, RelayPool, SendingDomain, Unverified,
     condition::types,
     relay_config::{
         Admission, DOCUMENT_VERSION, Delivery, DomainEntry, Keyring, Limits, Listeners, PoolName,
@@ -19,7 +19,7 @@ use postrider_crds::{
     },
 };
 
-use super::credentials::Senders;
+use super::{credentials::Senders, loaded::RenderedDomain};
 use crate::keys::DkimKey;
 
 /// Largest message: 25 MiB, which most receivers take.
@@ -97,16 +97,29 @@ pub fn empty_keyring() -> Keyring {
     }
 }
 
-/// The selectors in `keyrings`, by domain.
+/// What `keyrings` say, by domain; `domains` are those they were rendered from.
 #[must_use]
-pub fn selectors(keyrings: &BTreeMap<u32, Keyring>) -> BTreeMap<DomainName, BTreeSet<Selector>> {
+pub fn rendered_domains(
+    keyrings: &BTreeMap<u32, Keyring>,
+    domains: &[Arc<SendingDomain>],
+) -> BTreeMap<DomainName, RenderedDomain> {
+    let sources: BTreeMap<&DomainName, &Arc<SendingDomain>> = domains
+        .iter()
+        .map(|domain| (&domain.spec.domain, domain))
+        .collect();
+    let rendered = |entry: &DomainEntry| {
+        let source = &sources.get(&entry.domain)?.metadata;
+        let selectors = entry.keys.iter().map(|key| key.selector.clone());
+        let rendered = RenderedDomain {
+            uid: source.uid.clone()?,
+            generation: source.generation.unwrap_or_default(),
+            admission: entry.admission,
+            selectors: selectors.collect(),
+        };
+        Some((entry.domain.clone(), rendered))
+    };
     let entries = keyrings.values().flat_map(|keyring| &keyring.domains);
-    entries
-        .map(|entry| {
-            let selectors = entry.keys.iter().map(|key| key.selector.clone());
-            (entry.domain.clone(), selectors.collect())
-        })
-        .collect()
+    entries.filter_map(rendered).collect()
 }
 
 fn entry(domain: &SendingDomain, keys: &[DkimKey], senders: &Senders) -> DomainEntry {

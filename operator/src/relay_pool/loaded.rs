@@ -12,7 +12,7 @@ use std::{
 
 use postrider_crds::{
     DomainName, Selector,
-    relay_config::{Report, layout, shard_of},
+    relay_config::{Admission, Report, layout, shard_of},
 };
 
 /// Namespace and name of a RelayPool.
@@ -31,10 +31,35 @@ pub struct Rendered {
     pub documents: BTreeMap<String, String>,
     /// The same for certificates and their keys, which relays need not report.
     pub certificates: BTreeMap<String, String>,
-    /// Selectors in the keyring, by domain, whatever their state.
-    pub selectors: BTreeMap<DomainName, BTreeSet<Selector>>,
+    /// What the keyrings say, by domain.
+    pub domains: BTreeMap<DomainName, RenderedDomain>,
     /// UIDs by name of the pods the pool should have; `None` for one that does not exist yet.
     pub members: BTreeMap<String, Option<String>>,
+}
+
+/// What a keyring says of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderedDomain {
+    /// UID of the SendingDomain it was rendered from.
+    pub uid: String,
+    /// Generation of that SendingDomain.
+    pub generation: i64,
+    /// What relays do with its mail.
+    pub admission: Admission,
+    /// Its selectors, whatever their state.
+    pub selectors: BTreeSet<Selector>,
+}
+
+/// How far a pool's relays are with the keyring that holds a domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// What the keyring tells relays to do with the domain's mail; `None`: it was not rendered from
+    /// the SendingDomain as it is now.
+    pub admission: Option<Admission>,
+    /// Pods the pool should have.
+    pub members: usize,
+    /// Those that have not reported the keyring as rendered, by name.
+    pub awaited: Vec<String>,
 }
 
 /// A pod's last report.
@@ -66,22 +91,43 @@ impl PoolState {
     /// True when every pod the pool should have, and at least one, reports `digest` for `document`.
     #[must_use]
     pub fn all_loaded(&self, document: &str, digest: &str) -> bool {
-        let has = |(name, uid): (&String, &Option<String>)| {
+        !self.rendered.members.is_empty() && self.awaited(document, digest).next().is_none()
+    }
+
+    /// The pods the pool should have that do not report `digest` for `document`, by name.
+    fn awaited(&self, document: &str, digest: &str) -> impl Iterator<Item = &String> {
+        let lacks = move |(name, uid): &(&String, &Option<String>)| {
             let report = uid.as_ref().and_then(|uid| self.report(name, uid));
             let loaded = report.and_then(|report| report.documents.get(document));
-            loaded.is_some_and(|loaded| loaded == digest)
+            loaded.is_none_or(|loaded| loaded != digest)
         };
-        !self.rendered.members.is_empty() && self.rendered.members.iter().all(has)
+        let lacking = self.rendered.members.iter().filter(lacks);
+        lacking.map(|(name, _)| name)
     }
 
     /// True when the rendered keyring has `selector` of `domain` and is loaded everywhere.
     #[must_use]
     pub fn selector_loaded_everywhere(&self, domain: &DomainName, selector: &Selector) -> bool {
-        let selectors = self.rendered.selectors.get(domain);
+        let entry = self.rendered.domains.get(domain);
         let document = layout::keyring(shard_of(domain));
         let digest = self.rendered.documents.get(&document);
-        selectors.is_some_and(|selectors| selectors.contains(selector))
+        entry.is_some_and(|entry| entry.selectors.contains(selector))
             && digest.is_some_and(|digest| self.all_loaded(&document, digest))
+    }
+
+    /// How far the relays are with `domain` as the SendingDomain `uid` has it at `generation`.
+    #[must_use]
+    pub fn reach(&self, domain: &DomainName, uid: &str, generation: i64) -> Reach {
+        let entry = self.rendered.domains.get(domain);
+        let entry = entry.filter(|entry| entry.uid == uid && entry.generation == generation);
+        let document = layout::keyring(shard_of(domain));
+        let digest = self.rendered.documents.get(&document);
+        let digest = digest.map_or("", String::as_str);
+        Reach {
+            admission: entry.map(|entry| entry.admission),
+            members: self.rendered.members.len(),
+            awaited: self.awaited(&document, digest).cloned().collect(),
+        }
     }
 }
 
@@ -120,6 +166,14 @@ impl Loaded {
             state.selector_loaded_everywhere(domain, selector)
         })
         .unwrap_or(false)
+    }
+
+    /// How far the relays of `pool` are with `domain` as the SendingDomain `uid` has it at
+    /// `generation`.
+    #[must_use]
+    pub fn reach(&self, pool: &PoolKey, domain: &DomainName, uid: &str, generation: i64) -> Reach {
+        self.with(pool, |state| state.reach(domain, uid, generation))
+            .unwrap_or_default()
     }
 
     /// All that is known of `pool`.
@@ -183,11 +237,16 @@ mod tests {
 
     fn rendered(members: &[(&str, Option<&str>)]) -> Rendered {
         let document = layout::keyring(shard_of(&domain()));
-        let selectors = BTreeSet::from(["pr-1".parse().unwrap()]);
+        let entry = RenderedDomain {
+            uid: "d".into(),
+            generation: 3,
+            admission: Admission::Send,
+            selectors: BTreeSet::from(["pr-1".parse().unwrap()]),
+        };
         Rendered {
             documents: BTreeMap::from([(document, "d1".to_owned())]),
             certificates: BTreeMap::new(),
-            selectors: BTreeMap::from([(domain(), selectors)]),
+            domains: BTreeMap::from([(domain(), entry)]),
             members: members
                 .iter()
                 .map(|(name, uid)| ((*name).to_owned(), uid.map(str::to_owned)))
@@ -251,5 +310,28 @@ mod tests {
             loaded.set_rendered(&pool(), rendered(members));
             assert!(!everywhere(&loaded), "{members:?}");
         }
+    }
+
+    #[test]
+    fn reach_tells_what_is_rendered_and_which_pods_are_awaited() {
+        let loaded = Loaded::default();
+        let reach = |uid, generation| loaded.reach(&pool(), &domain(), uid, generation);
+        assert_eq!(reach("d", 3), Reach::default(), "nothing is known");
+        let members = [("p-0", Some("u0")), ("p-1", Some("u1")), ("p-2", None)];
+        loaded.set_rendered(&pool(), rendered(&members));
+        reports(&loaded, "p-0", "u0", "d1");
+        reports(&loaded, "p-1", "u1", "d0");
+        let expected = Reach {
+            admission: Some(Admission::Send),
+            members: 3,
+            awaited: vec!["p-1".into(), "p-2".into()],
+        };
+        assert_eq!(reach("d", 3), expected);
+        assert_eq!(reach("d", 4).admission, None, "the spec has changed since");
+        assert_eq!(reach("e", 3).admission, None, "another object of the name");
+        reports(&loaded, "p-1", "u1", "d1");
+        assert_eq!(reach("d", 3).awaited, ["p-2"]);
+        loaded.set_rendered(&pool(), rendered(&[]));
+        assert_eq!(reach("d", 3).members, 0);
     }
 }

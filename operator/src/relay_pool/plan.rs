@@ -87,8 +87,7 @@ pub fn plan(seen: &Observation) -> Plan {
     let pool = &seen.pool;
     let replicas = replicas(seen);
     let relay_config = config::relay_config(pool, &seen.resolvers).to_yaml();
-    let keyrings = config::keyrings(&seen.domains, &seen.keys, &seen.senders);
-    let selectors = config::selectors(&keyrings);
+    let mut keyrings = config::keyrings(&seen.domains, &seen.keys, &seen.senders);
     let mut documents = Documents::default();
     documents.digests.insert(
         layout::RELAY_CONFIG.into(),
@@ -103,7 +102,10 @@ pub fn plan(seen: &Observation) -> Plan {
             None => continue,
         };
         let secret = build::keyring(pool, shard, text);
-        add(&mut documents, seen, &layout::keyring(shard), secret);
+        if add(&mut documents, seen, &layout::keyring(shard), secret) == Fit::TooLarge {
+            // Relays keep the keyring in force, which tells nothing of what was rendered now.
+            keyrings.remove(&shard);
+        }
     }
     let secret = build::credentials(pool, seen.credentials.to_yaml());
     add(&mut documents, seen, layout::CREDENTIALS, secret);
@@ -112,7 +114,7 @@ pub fn plan(seen: &Observation) -> Plan {
     let rendered = Rendered {
         documents: documents.digests.clone(),
         certificates: seen.certificates.digests.clone(),
-        selectors,
+        domains: config::rendered_domains(&keyrings, &seen.domains),
         members: members(seen, replicas),
     };
     let verdict = status::judge(seen, &documents.too_large, &rendered, replicas);
@@ -155,8 +157,15 @@ fn members(seen: &Observation, replicas: i32) -> BTreeMap<String, Option<String>
     (0..replicas).map(member).collect()
 }
 
+/// Whether a document fits its object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    Fits,
+    TooLarge,
+}
+
 /// Adds the one document of `secret`, or, if it is too large, keeps the one in force.
-fn add(documents: &mut Documents, seen: &Observation, path: &str, secret: Secret) {
+fn add(documents: &mut Documents, seen: &Observation, path: &str, secret: Secret) -> Fit {
     let bytes = |secret: &Secret| {
         secret
             .data
@@ -169,7 +178,7 @@ fn add(documents: &mut Documents, seen: &Observation, path: &str, secret: Secret
     if text.len() <= MAX_DOCUMENT {
         documents.digests.insert(path.to_owned(), digest::of(&text));
         documents.secrets.push(secret);
-        return;
+        return Fit::Fits;
     }
     documents.too_large.push(path.to_owned());
     if let Some(live) = seen
@@ -179,6 +188,7 @@ fn add(documents: &mut Documents, seen: &Observation, path: &str, secret: Secret
     {
         documents.digests.insert(path.to_owned(), digest::of(&live));
     }
+    Fit::TooLarge
 }
 
 /// Notes the suppression documents in force and finds the parts to give up.

@@ -22,7 +22,7 @@ use crate::{
     relay_pool::{
         credentials::{SenderProblem, senders},
         domains,
-        loaded::PoolKey,
+        loaded::{PoolKey, Reach},
         observe::in_namespace,
     },
     stores,
@@ -51,6 +51,8 @@ pub struct Observation {
     pub unusable_keys: Vec<String>,
     /// Senders who cannot log in, in the order of the spec.
     pub sender_problems: Vec<SenderProblem>,
+    /// How far the pool's relays are with the domain.
+    pub reach: Reach,
     /// What DNS says about everything but keys.
     pub findings: Findings,
 }
@@ -168,11 +170,15 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
         namespace: namespace.clone(),
         name: pool_name.clone(),
     };
+    let generation = domain.metadata.generation.unwrap_or_default();
+    let reach = ctx
+        .loaded
+        .reach(&pool_key, &domain.spec.domain, &uid, generation);
     let (keys, unusable_keys) = own_keys(domain, &namespace, &uid, ctx, &pool_key);
     Ok(Observation {
         name: domain.name_any(),
         uid,
-        generation: domain.metadata.generation.unwrap_or_default(),
+        generation,
         spec: domain.spec.clone(),
         previous: domain.status.clone().unwrap_or_default(),
         pool: pool.map(|pool| pool_facts(&pool)),
@@ -180,6 +186,7 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
         keys,
         unusable_keys,
         sender_problems,
+        reach,
         findings: Findings::default(),
     })
 }

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use postrider_crds::{
     RecordState, SendingDomainStatus,
     condition::{reasons, types},
@@ -93,10 +94,16 @@ pub fn plan(observation: &Observation, now: Timestamp) -> Plan {
 /// The interval of the spec once all is verified; before, sooner the fresher the news: a quarter
 /// of the time since something last changed.
 fn next_look(observation: &Observation, status: &SendingDomainStatus, now: Timestamp) -> Duration {
+    // Keys and relays are not cured by DNS; their changes wake the controller by themselves.
+    let cured_elsewhere = |condition: &Condition| {
+        condition.type_ == types::KEYS_READY
+            || [reasons::WAITING_FOR_MEMBERS, reasons::SCALED_TO_ZERO]
+                .contains(&condition.reason.as_str())
+    };
     let unmet = status
         .conditions
         .iter()
-        .filter(|condition| condition.status != "True" && condition.type_ != types::KEYS_READY);
+        .filter(|condition| condition.status != "True" && !cured_elsewhere(condition));
     let latest = unmet
         .map(|condition| condition.last_transition_time.0)
         .max();

@@ -5,7 +5,7 @@ use postrider_crds::{Duration as Interval, Selector, relay_config::Admission};
 use super::*;
 use crate::{
     dns::{Finding, dkim::PublicKey},
-    relay_pool::credentials::SenderProblem,
+    relay_pool::{credentials::SenderProblem, loaded::Reach},
     sending_domain::observe::{Findings, KeyFacts, PoolFacts},
 };
 
@@ -36,6 +36,11 @@ pub(crate) fn fresh() -> Observation {
         keys: Vec::new(),
         unusable_keys: Vec::new(),
         sender_problems: Vec::new(),
+        reach: Reach {
+            admission: Some(Admission::Send),
+            members: 2,
+            awaited: Vec::new(),
+        },
         findings: Findings::default(),
     }
 }
@@ -485,4 +490,92 @@ fn trouble_keeps_the_text_that_was_worth_publishing() {
         ("_dmarc.org.example", "v=DMARC1; p=reject")
     );
     assert_eq!(record.state, RecordState::Unknown);
+}
+
+/// Everything verified and signing; relays are as `reach` says.
+fn signing(reach: Reach) -> Observation {
+    Observation {
+        reach,
+        ..verified(KeyState::Active, true)
+    }
+}
+
+fn awaiting(admission: Admission, members: usize, awaited: &[&str]) -> Reach {
+    Reach {
+        admission: Some(admission),
+        members,
+        awaited: awaited.iter().map(|name| (*name).to_owned()).collect(),
+    }
+}
+
+#[test]
+fn ready_waits_for_every_relay_and_names_those_awaited() {
+    let waiting = reasons::WAITING_FOR_MEMBERS;
+    let many: Vec<String> = (0..7).map(|n| format!("default-{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for (reach, reason, part) in [
+        (Reach::default(), waiting, "has to tell its relays"),
+        (awaiting(Admission::Hold, 2, &[]), waiting, "has to tell"),
+        (
+            awaiting(Admission::Send, 2, &["default-1"]),
+            waiting,
+            "mail may be sent; waiting for default-1",
+        ),
+        (
+            awaiting(Admission::Send, 7, &many),
+            waiting,
+            "default-4 and 2 more",
+        ),
+        (
+            awaiting(Admission::Send, 0, &[]),
+            reasons::SCALED_TO_ZERO,
+            "spec.replicas",
+        ),
+    ] {
+        let first = signing(reach);
+        let step = plan(&first, at(0));
+        assert_eq!((ready(&step).0, ready(&step).1), ("False", reason));
+        assert!(ready(&step).2.contains(part), "{}", ready(&step).2);
+        let progress = condition(&step, types::RECONCILING);
+        assert_eq!((progress.0, progress.1), ("True", reason));
+        // What relays have to load is decided, and DNS, which is well, is not asked more often.
+        assert_eq!(step.status.admission, Some(Admission::Send));
+        assert_eq!(step.next_look, Duration::from_secs(600));
+        let again = plan(&after(first.clone(), &step), at(60));
+        assert_eq!(again.status, step.status, "messages stay as they are");
+        let mut loaded = after(first, &step);
+        loaded.reach = awaiting(Admission::Send, 2, &[]);
+        assert_eq!(ready(&plan(&loaded, at(61))).0, "True");
+    }
+}
+
+#[test]
+fn a_ready_domain_outlives_its_pods_until_its_spec_changes() {
+    let first = signing(awaiting(Admission::Send, 2, &[]));
+    let step = plan(&first, at(0));
+    assert_eq!(ready(&step).0, "True");
+    for reach in [
+        Reach::default(),
+        awaiting(Admission::Send, 2, &["default-0"]),
+        awaiting(Admission::Send, 0, &[]),
+    ] {
+        let mut world = after(first.clone(), &step);
+        world.reach = reach;
+        let later = plan(&world, at(1));
+        assert_eq!(later.status, step.status);
+        assert!(later.notices.is_empty());
+        world.generation += 1;
+        assert_eq!(ready(&plan(&world, at(2))).0, "False", "loaded anew");
+    }
+}
+
+#[test]
+fn keys_that_load_name_the_pods_awaited() {
+    let mut observation = verified(KeyState::Visible, false);
+    observation.reach = awaiting(Admission::Hold, 2, &["default-0", "default-1"]);
+    let plan = plan(&observation, at(0));
+    assert_eq!(ready(&plan).1, reasons::KEYS_LOADING);
+    let expected = "every relay of RelayPool default has to load pr-rsa2048, pr-ed25519; \
+                    waiting for default-0, default-1";
+    assert_eq!(ready(&plan).2, expected);
 }

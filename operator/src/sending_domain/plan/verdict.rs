@@ -19,6 +19,8 @@ use crate::{
 
 /// Characters of a published text that are repeated in a condition.
 const MAX_RECORD: usize = 800;
+/// Awaited pods that are named in a condition.
+const MAX_AWAITED: usize = 5;
 
 /// What the facts come to.
 pub(super) struct Verdict {
@@ -59,11 +61,17 @@ pub(super) fn judge(
         ),
         return_path: return_path(observation),
     };
-    let (mut ready, progress) = ready(observation, advanced, records, &checks);
+    let (mut ready, mut progress) = ready(observation, advanced, records, &checks);
+    // Decided before Ready waits for relays: what they have to load is this very admission.
+    let admission = admission(observation, advanced, &checks, ready.status);
+    if ready.status == Status::True
+        && let Some(waiting) = awaits_relays(observation)
+    {
+        (ready, progress) = (waiting, Progress::Reconciling);
+    }
     for problem in &observation.sender_problems {
         ready.message = format!("{}; {problem}", ready.message);
     }
-    let admission = admission(observation, advanced, &checks, ready.status);
     let facts = vec![
         ready,
         checks.keys,
@@ -354,10 +362,64 @@ fn waiting(observation: &Observation, advanced: &[KeyState]) -> Option<String> {
         .collect();
     let pool = &observation.spec.pool_ref.name;
     let message = format!(
-        "every relay of RelayPool {pool} has to load {}",
-        selectors.join(", ")
+        "every relay of RelayPool {pool} has to load {}{}",
+        selectors.join(", "),
+        awaited_pods(observation)
     );
     (!selectors.is_empty()).then_some(message)
+}
+
+/// Why a domain of which everything is verified is not Ready yet: a relay that has not loaded that
+/// its mail may be sent would hold or refuse it.
+///
+/// Asked once for each generation of the spec. A domain that has been Ready since its spec last
+/// changed stays so whatever pods come and go: a pod loads all there is before it accepts mail, and
+/// a restarted operator, who has not asked the relays yet, knows nothing against it either.
+fn awaits_relays(observation: &Observation) -> Option<Fact> {
+    let (previous, reach) = (&observation.previous, &observation.reach);
+    let was_ready = previous.observed_generation == Some(observation.generation)
+        && previous
+            .conditions
+            .iter()
+            .any(|c| c.type_ == types::READY && c.status == Status::True.as_str());
+    if was_ready {
+        return None;
+    }
+    let pool = &observation.spec.pool_ref.name;
+    let not = |reason, message| Some(Fact::new(types::READY, Status::False, reason, message));
+    if reach.admission != Some(Admission::Send) {
+        let message = format!("all is verified; RelayPool {pool} has to tell its relays");
+        return not(reasons::WAITING_FOR_MEMBERS, message);
+    }
+    if reach.members == 0 {
+        let message = format!(
+            "all is verified, but RelayPool {pool} is scaled to zero; set its spec.replicas to 1 or more"
+        );
+        return not(reasons::SCALED_TO_ZERO, message);
+    }
+    if reach.awaited.is_empty() {
+        return None;
+    }
+    let awaited = awaited_pods(observation);
+    let message = format!(
+        "all is verified; every relay of RelayPool {pool} has to load that mail may be sent{awaited}"
+    );
+    not(reasons::WAITING_FOR_MEMBERS, message)
+}
+
+/// The pods that have not loaded what was rendered, as a suffix.
+fn awaited_pods(observation: &Observation) -> String {
+    let awaited = &observation.reach.awaited;
+    let named: Vec<&str> = awaited
+        .iter()
+        .take(MAX_AWAITED)
+        .map(String::as_str)
+        .collect();
+    match awaited.len().saturating_sub(named.len()) {
+        0 if named.is_empty() => String::new(),
+        0 => format!("; waiting for {}", named.join(", ")),
+        more => format!("; waiting for {} and {more} more", named.join(", ")),
+    }
 }
 
 fn all_well(observation: &Observation, advanced: &[KeyState]) -> Fact {

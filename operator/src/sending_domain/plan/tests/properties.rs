@@ -35,6 +35,21 @@ fn any_key() -> impl Strategy<Value = Option<KeyFacts>> {
     }))
 }
 
+fn any_reach() -> impl Strategy<Value = Reach> {
+    let admission = prop_oneof![
+        Just(None),
+        Just(Some(Admission::Send)),
+        Just(Some(Admission::Hold))
+    ];
+    (admission, 0..3_usize, 0..3_usize).prop_map(|(admission, members, awaited)| Reach {
+        admission,
+        members,
+        awaited: (0..awaited.min(members))
+            .map(|n| format!("default-{n}"))
+            .collect(),
+    })
+}
+
 fn any_observation() -> impl Strategy<Value = Observation> {
     let findings = (any_state(), any_state(), any_state());
     let keys = proptest::collection::vec(any_key(), 4);
@@ -49,6 +64,7 @@ fn any_observation() -> impl Strategy<Value = Observation> {
         proptest::option::weighted(0.2, Just("older".to_owned())),
         any::<bool>(),
         admission,
+        any_reach(),
     );
     (findings, keys, unverified, world).prop_map(|(findings, keys, unverified, world)| {
         let mut observation = fresh();
@@ -73,6 +89,7 @@ fn any_observation() -> impl Strategy<Value = Observation> {
             observation.pool = None;
         }
         observation.previous.admission = world.2;
+        observation.reach = world.3;
         observation
     })
 }
@@ -152,6 +169,8 @@ proptest! {
         if ready(&plan).0 == "True" {
             prop_assert_eq!(plan.status.admission, Some(Admission::Send));
             prop_assert!(plan.generate.is_empty());
+            prop_assert_eq!(observation.reach.admission, Some(Admission::Send));
+            prop_assert!(observation.reach.members > 0 && observation.reach.awaited.is_empty());
             prop_assert_eq!(plan.status.dkim.pending.len(), 0);
             prop_assert!(plan.status.records.iter().all(|r| r.state == RecordState::Verified));
         }
