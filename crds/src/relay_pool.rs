@@ -31,6 +31,7 @@ use crate::{Duration, EgressRange, SecretRef, relay_config::TlsMode};
     doc = "Relay pods that take custody of mail and deliver it.",
     scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
     validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name must be at most 40 characters, so that the names of its pods and Secrets fit"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')").message("metadata.name must be lower-case letters, digits and inner hyphens and begin with a letter, since its Service is named after it"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Desired", type_ = "integer", json_path = ".status.replicas"),
     printcolumn(name = "Ready pods", type_ = "integer", json_path = ".status.readyReplicas"),

@@ -4,11 +4,6 @@
     unreachable_pub,
     reason = "KubeSchema repeats each struct, pub and all, in a function"
 )]
-#![expect(
-    clippy::duplicated_attributes,
-    reason = "printcolumn(type_) is meant once a column"
-)]
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -31,6 +26,7 @@ use crate::{
     status = "SendingDomainStatus",
     derive = "PartialEq",
     doc = "A domain that mail is sent as: its DKIM keys, the DNS records it needs and who may use it.",
+    validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name must be at most 63 characters, so that it fits the label of its key Secrets; the domain itself, in spec.domain, may be longer"),
     printcolumn(
         name = "Ready",
         type_ = "string",
