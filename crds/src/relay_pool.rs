@@ -186,6 +186,14 @@ pub struct PodTemplate {
     pub metadata: PodMetadata,
     /// CPU and memory of a relay.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = [
+        {"rule": "!has(self.limits) || self.limits.all(n, isQuantity(string(self.limits[n])))",
+         "message": "each of limits must be a quantity, such as 500m or 256Mi",
+         "fieldPath": ".limits"},
+        {"rule": "!has(self.requests) || self.requests.all(n, isQuantity(string(self.requests[n])))",
+         "message": "each of requests must be a quantity, such as 500m or 256Mi",
+         "fieldPath": ".requests"},
+    ]))]
     pub resources: Option<ResourceRequirements>,
     /// Labels a node must have.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -27,6 +27,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     .into_iter()
     .map(with_unobserved_default)
     .map(without_unknown_formats)
+    .map(with_bounded_resources)
     .collect()
 }
 
@@ -65,6 +66,27 @@ fn drop_unsigned_formats(schema: &mut JSONSchemaProps) {
     }
 }
 
+/// Bounds the kinds of resource a pod may ask for: CEL rules over them cost by their number.
+fn with_bounded_resources(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let schemas = crd.spec.versions.iter_mut().filter_map(|v| {
+        let root = v.schema.as_mut()?.open_api_v3_schema.as_mut()?;
+        ["spec", "template", "resources"]
+            .iter()
+            .try_fold(root, |schema, name| {
+                schema.properties.as_mut()?.get_mut(*name)
+            })
+    });
+    for resources in schemas {
+        for name in ["limits", "requests"] {
+            let quantities = resources.properties.as_mut().and_then(|p| p.get_mut(name));
+            if let Some(quantities) = quantities {
+                quantities.max_properties = Some(MAX_RESOURCES);
+            }
+        }
+    }
+    crd
+}
+
 /// Sets `status` to default to `{observedGeneration: -1}`, so that an object no controller has
 /// seen is never taken for done (kstatus compares it with `metadata.generation`).
 fn with_unobserved_default(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
@@ -97,6 +119,8 @@ fn default_observed_generation(status: &mut JSONSchemaProps) {
     }
 }
 
+/// Kinds of resource a pod may ask for: CPU, memory, ephemeral storage, and some to spare.
+const MAX_RESOURCES: i64 = 8;
 const DOMAIN_RULE: &str =
     "self.matches('^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$')";
 const SELECTOR_RULE: &str =
