@@ -182,7 +182,7 @@ impl PoolLine {
         let queue = status.queue.as_ref();
         Self {
             health: Health::of(pool.meta(), status.observed_generation, &status.conditions),
-            desired: pool.spec.replicas.unwrap_or(1),
+            desired: pool.spec.replicas,
             ready_replicas: status.ready_replicas,
             queued: queue.map(|q| q.queued),
             oldest_due: queue.and_then(|q| q.oldest_due).map(|d| d.to_string()),

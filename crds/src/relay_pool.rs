@@ -41,15 +41,12 @@ use crate::{Duration, EgressRange, SecretRef, relay_config::TlsMode};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RelayPoolSpec {
-    /// Pods wanted. May be left out, so that an autoscaler owns it through the scale subresource;
-    /// then 1 until something scales.
+    /// Pods wanted. Default: 1. An autoscaler sets it through the scale subresource; leave it out of
+    /// manifests then, so that applying them does not set it back.
     // A default in the schema, since the scale subresource cannot be read while the field is absent.
-    #[serde(
-        default = "RelayPoolSpec::default_replicas",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default = "RelayPoolSpec::default_replicas")]
     #[schemars(range(min = 0, max = 100))]
-    pub replicas: Option<i32>,
+    pub replicas: i32,
     /// Name the relays give in EHLO; `{ordinal}` stands for the pod's ordinal.
     #[schemars(length(min = 3, max = 253))]
     #[x_kube(validation = Rule::new("self.replace('{ordinal}', '0').matches('^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$')").message("must be a fully qualified, lower-case host name, such as mail.example.net or mail-{ordinal}.example.net"))]
@@ -310,8 +307,8 @@ pub enum MemberConfig {
 }
 
 impl RelayPoolSpec {
-    fn default_replicas() -> Option<i32> {
-        Some(1)
+    fn default_replicas() -> i32 {
+        1
     }
 }
 

@@ -85,7 +85,7 @@ pub(super) struct Documents {
 #[must_use]
 pub fn plan(seen: &Observation) -> Plan {
     let pool = &seen.pool;
-    let replicas = replicas(seen);
+    let replicas = pool.spec.replicas;
     let relay_config = config::relay_config(pool, &seen.resolvers).to_yaml();
     let mut keyrings = config::keyrings(&seen.domains, &seen.keys, &seen.senders);
     let mut documents = Documents::default();
@@ -134,15 +134,6 @@ pub fn plan(seen: &Observation) -> Plan {
         status: verdict.status,
         notices: verdict.notices,
     }
-}
-
-/// The pods wanted: what the spec says, else what is, so that whoever scaled last is not undone.
-fn replicas(seen: &Observation) -> i32 {
-    let live = seen
-        .stateful_set
-        .as_ref()
-        .and_then(|set| set.spec.as_ref()?.replicas);
-    seen.pool.spec.replicas.or(live).unwrap_or(1)
 }
 
 /// The pods the pool should have, with the UIDs of those that exist.
