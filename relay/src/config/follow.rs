@@ -1,8 +1,10 @@
 //! Following the configuration directory while the relay runs.
 //!
-//! Flow: the directory is read every [`POLL_INTERVAL`]; when its digests differ from those last
-//! looked at, it is read again until two readings agree, so that a volume caught in the middle of
-//! its update is not judged; then the set is built and published, or refused.
+//! Flow: every [`POLL_INTERVAL`] the files are looked at, and only if one of them is not the file
+//! it was (or once in [`SIGNS_TRUSTED`] looks, whatever they look like) is the directory read; when
+//! its digests differ from those last looked at, it is read again until two readings agree, so that
+//! a volume caught in the middle of its update is not judged; then the set is built and published,
+//! or refused.
 //!
 //! Guarantees: readers see whole settings only, in the order they were built. A refused set leaves
 //! what was published before in force and shows in [`ConfigState::refused`] until a good set
@@ -18,13 +20,16 @@ use super::{
     settings::{Pod, Settings, digests},
     tls,
 };
-use crate::ports::Documents;
+use crate::ports::{Documents, Signs};
 
-/// How often the directory is looked at. Reading the few dozen files of a pool takes well under a
-/// millisecond, and the kubelet takes longer than this to bring a change.
+/// How often the directory is looked at. Asking for the state of the few dozen files of a pool takes
+/// well under a millisecond, and the kubelet takes longer than this to bring a change.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Readings until two must agree; a directory that changes faster is taken up at the next poll.
 const SETTLE_READINGS: usize = 4;
+/// Looks in a row that may go without reading: a file that is written twice within the grain of the
+/// file system's clock can look as it did before, and is then read a minute late.
+const SIGNS_TRUSTED: u32 = 60;
 /// The path of a refusal that concerns the directory as a whole.
 const WHOLE_DIRECTORY: &str = ".";
 
@@ -48,7 +53,21 @@ pub struct Follower<D> {
     pod: Pod,
     /// Digests of what was judged last.
     seen: Option<BTreeMap<String, String>>,
+    /// What the files looked like before the reading that was judged last.
+    signs: Option<Signs>,
+    /// Looks since the last reading.
+    unread: u32,
     state: watch::Sender<ConfigState>,
+}
+
+/// What reading the directory came to.
+enum Reading {
+    /// What was judged last.
+    Known,
+    /// A set not judged before that two readings agreed on.
+    Settled(BTreeMap<String, Vec<u8>>),
+    /// Something else each time.
+    Changing,
 }
 
 impl<D: Documents> Follower<D> {
@@ -59,17 +78,30 @@ impl<D: Documents> Follower<D> {
             documents,
             pod,
             seen: None,
+            signs: None,
+            unread: 0,
             state,
         };
         (follower, receiver)
     }
 
-    /// Reads once and publishes what has changed. Takes as long as the disk; call it where
+    /// Looks once and publishes what has changed. Takes as long as the disk; call it where
     /// blocking is allowed.
     pub fn poll(&mut self) {
+        // Taken before reading: whatever changes later shows at the next look.
+        let signs = self.documents.signs();
+        if signs.is_some() && signs == self.signs && self.unread < SIGNS_TRUSTED {
+            self.unread += 1;
+            return;
+        }
+        (self.signs, self.unread) = (None, 0);
         match self.settled() {
-            Ok(Some(documents)) => self.judge(&documents),
-            Ok(None) => {}
+            Ok(Reading::Settled(documents)) => {
+                self.judge(&documents);
+                self.signs = signs;
+            }
+            Ok(Reading::Known) => self.signs = signs,
+            Ok(Reading::Changing) => {}
             Err(error) => self.unreadable(&error),
         }
     }
@@ -95,21 +127,21 @@ impl<D: Documents> Follower<D> {
         }
     }
 
-    /// A set not judged before that two readings agreed on.
-    fn settled(&self) -> io::Result<Option<BTreeMap<String, Vec<u8>>>> {
+    /// Reads until two readings agree.
+    fn settled(&self) -> io::Result<Reading> {
         let mut before = digests(&self.documents.read()?);
         if self.seen.as_ref() == Some(&before) {
-            return Ok(None);
+            return Ok(Reading::Known);
         }
         for _ in 0..SETTLE_READINGS {
             let documents = self.documents.read()?;
             let now = digests(&documents);
             if now == before {
-                return Ok(Some(documents));
+                return Ok(Reading::Settled(documents));
             }
             before = now;
         }
-        Ok(None)
+        Ok(Reading::Changing)
     }
 
     fn judge(&mut self, documents: &BTreeMap<String, Vec<u8>>) {
@@ -154,34 +186,40 @@ impl<D: Documents> Follower<D> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, PoisonError};
+    use std::{
+        fs,
+        sync::{
+            Mutex, PoisonError,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
 
     use postrider_crds::relay_config::layout;
 
     use super::*;
-    use crate::config::sample;
+    use crate::{config::sample, ports::MountedDirectory};
 
-    type Reading = io::Result<BTreeMap<String, Vec<u8>>>;
+    type Read = io::Result<BTreeMap<String, Vec<u8>>>;
 
-    type Script = Box<dyn Fn() -> Reading + Send>;
+    type Script = Box<dyn Fn() -> Read + Send>;
 
     /// Gives one reading after the other, the last one for ever.
     #[derive(Clone, Default)]
     struct Scripted(Arc<Mutex<Vec<Script>>>);
 
     impl Scripted {
-        fn then(&self, reading: impl Fn() -> Reading + Send + 'static) {
+        fn then(&self, reading: impl Fn() -> Read + Send + 'static) {
             self.0.lock().unwrap().push(Box::new(reading));
         }
 
-        fn now(&self, reading: impl Fn() -> Reading + Send + 'static) {
+        fn now(&self, reading: impl Fn() -> Read + Send + 'static) {
             self.0.lock().unwrap().clear();
             self.then(reading);
         }
     }
 
     impl Documents for Scripted {
-        fn read(&self) -> Reading {
+        fn read(&self) -> Read {
             let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if readings.len() > 1 {
                 return readings.remove(0)();
@@ -190,7 +228,7 @@ mod tests {
         }
     }
 
-    fn changed(path: &'static str, text: &'static str) -> impl Fn() -> Reading {
+    fn changed(path: &'static str, text: &'static str) -> impl Fn() -> Read {
         move || {
             let mut documents = sample::documents();
             documents.insert(path.into(), text.into());
@@ -243,5 +281,56 @@ mod tests {
         follower.poll();
         let state = state.borrow();
         assert!(state.settings.is_none() && state.admin_tls.is_some());
+    }
+
+    /// A mounted directory that counts how often it is read.
+    #[derive(Clone)]
+    struct Counting(MountedDirectory, Arc<AtomicU32>);
+
+    impl Documents for Counting {
+        fn read(&self) -> Read {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.read()
+        }
+
+        fn signs(&self) -> Option<Signs> {
+            self.0.signs()
+        }
+    }
+
+    #[test]
+    fn what_looks_the_same_is_read_once_a_minute_and_a_change_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        for (path, bytes) in sample::documents() {
+            let full = root.path().join(path);
+            fs::create_dir_all(full.parent().unwrap()).unwrap();
+            fs::write(full, bytes).unwrap();
+        }
+        let reads = Arc::new(AtomicU32::new(0));
+        let mounted = MountedDirectory::new(root.path().into());
+        let documents = Counting(mounted, reads.clone());
+        let (mut follower, state) = Follower::new(documents, Pod::named("default-2"));
+        follower.poll();
+        assert_eq!(reads.load(Ordering::Relaxed), 2, "two readings agree");
+        for _ in 0..SIGNS_TRUSTED {
+            follower.poll();
+        }
+        assert_eq!(reads.load(Ordering::Relaxed), 2, "nothing is read at rest");
+        follower.poll();
+        assert_eq!(
+            reads.load(Ordering::Relaxed),
+            3,
+            "signs are not trusted for ever"
+        );
+        fs::write(root.path().join(layout::CREDENTIALS), "nonsense").unwrap();
+        follower.poll();
+        assert_eq!(state.borrow().refused[0].path, layout::CREDENTIALS);
+        fs::write(
+            root.path().join(layout::CREDENTIALS),
+            &sample::documents()[layout::CREDENTIALS],
+        )
+        .unwrap();
+        follower.poll();
+        assert!(state.borrow().refused.is_empty());
     }
 }

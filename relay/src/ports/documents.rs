@@ -1,6 +1,6 @@
 //! The mounted configuration directory.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _, path::PathBuf};
 
 use postrider_crds::relay_config::layout;
 
@@ -8,6 +8,25 @@ use postrider_crds::relay_config::layout;
 pub trait Documents: Send + 'static {
     /// Everything that is there now. A file that is not there is not an error.
     fn read(&self) -> io::Result<BTreeMap<String, Vec<u8>>>;
+
+    /// What tells cheaply, without reading, that nothing has changed; `None`: nothing does.
+    fn signs(&self) -> Option<Signs> {
+        None
+    }
+}
+
+/// What each document's file looked like, by path. A kubelet replaces the directory that the links
+/// lead to as a whole, so a changed volume has other files, by device and inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signs(BTreeMap<String, Sign>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sign {
+    device: u64,
+    inode: u64,
+    octets: u64,
+    /// Seconds and nanoseconds of the last change of content, then of anything.
+    changed: [i64; 4],
 }
 
 /// A directory, as Kubernetes mounts it: entries are links into a `..data` directory that is
@@ -17,6 +36,16 @@ pub struct MountedDirectory {
     root: PathBuf,
 }
 
+/// The documents whose names are known.
+const FILES: [&str; 7] = [
+    layout::RELAY_CONFIG,
+    layout::CREDENTIALS,
+    layout::TLS_CERTIFICATE,
+    layout::TLS_KEY,
+    layout::ADMIN_CERTIFICATE,
+    layout::ADMIN_KEY,
+    layout::ADMIN_CA,
+];
 /// Longest document that is read: a Secret or ConfigMap holds 1 MiB, standalone files may be larger.
 const MAX_DOCUMENT_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -50,7 +79,16 @@ impl MountedDirectory {
         }
     }
 
-    fn read_directory(&self, path: &str, into: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+    /// The documents that may be there.
+    fn paths(&self) -> io::Result<Vec<String>> {
+        let mut paths = FILES.map(str::to_owned).to_vec();
+        for directory in [layout::KEYRING, layout::SUPPRESSION] {
+            self.list(directory, &mut paths)?;
+        }
+        Ok(paths)
+    }
+
+    fn list(&self, path: &str, into: &mut Vec<String>) -> io::Result<()> {
         let entries = match fs::read_dir(self.root.join(path)) {
             Err(error) if is_absent(&error) => return Ok(()),
             Err(error) => return Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
@@ -60,7 +98,7 @@ impl MountedDirectory {
             let name = entry?.file_name();
             let name = name.to_string_lossy();
             if !name.starts_with('.') {
-                self.read_file(&format!("{path}/{name}"), into)?;
+                into.push(format!("{path}/{name}"));
             }
         }
         Ok(())
@@ -70,21 +108,35 @@ impl MountedDirectory {
 impl Documents for MountedDirectory {
     fn read(&self) -> io::Result<BTreeMap<String, Vec<u8>>> {
         let mut found = BTreeMap::new();
-        for file in [
-            layout::RELAY_CONFIG,
-            layout::CREDENTIALS,
-            layout::TLS_CERTIFICATE,
-            layout::TLS_KEY,
-            layout::ADMIN_CERTIFICATE,
-            layout::ADMIN_KEY,
-            layout::ADMIN_CA,
-        ] {
-            self.read_file(file, &mut found)?;
-        }
-        for directory in [layout::KEYRING, layout::SUPPRESSION] {
-            self.read_directory(directory, &mut found)?;
+        for path in self.paths()? {
+            self.read_file(&path, &mut found)?;
         }
         Ok(found)
+    }
+
+    fn signs(&self) -> Option<Signs> {
+        let mut signs = BTreeMap::new();
+        for path in self.paths().ok()? {
+            match fs::metadata(self.root.join(&path)) {
+                Ok(file) => {
+                    let sign = Sign {
+                        device: file.dev(),
+                        inode: file.ino(),
+                        octets: file.len(),
+                        changed: [
+                            file.mtime(),
+                            file.mtime_nsec(),
+                            file.ctime(),
+                            file.ctime_nsec(),
+                        ],
+                    };
+                    signs.insert(path, sign);
+                }
+                Err(error) if is_absent(&error) => {}
+                Err(_) => return None,
+            }
+        }
+        Some(Signs(signs))
     }
 }
 
@@ -112,6 +164,33 @@ mod tests {
         let found = MountedDirectory::new(root.path().into()).read().unwrap();
         let expected = BTreeMap::from([("keyring/00.yaml".to_owned(), b"one".to_vec())]);
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn signs_change_with_a_swapped_volume_and_an_edited_file() {
+        let root = tempfile::tempdir().unwrap();
+        let keyring = root.path().join("keyring");
+        for version in ["..1", "..2"] {
+            fs::create_dir_all(keyring.join(version)).unwrap();
+            // As many octets, and as old as each other.
+            let file = fs::File::create(keyring.join(version).join("00.yaml")).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }
+        symlink("..1", keyring.join("..data")).unwrap();
+        symlink("..data/00.yaml", keyring.join("00.yaml")).unwrap();
+        let mounted = MountedDirectory::new(root.path().into());
+        let first = mounted.signs().unwrap();
+        assert_eq!(mounted.signs().unwrap(), first);
+        symlink("..2", keyring.join("..data_tmp")).unwrap();
+        fs::rename(keyring.join("..data_tmp"), keyring.join("..data")).unwrap();
+        let swapped = mounted.signs().unwrap();
+        assert_ne!(swapped, first);
+        fs::write(keyring.join("..2/00.yaml"), "x").unwrap();
+        let edited = mounted.signs().unwrap();
+        assert_ne!(edited, swapped);
+        fs::create_dir_all(root.path().join("tls")).unwrap();
+        fs::write(root.path().join(layout::TLS_KEY), "key").unwrap();
+        assert_ne!(mounted.signs().unwrap(), edited);
     }
 
     #[test]

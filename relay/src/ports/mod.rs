@@ -15,7 +15,7 @@ pub(crate) mod simulated_disk;
 
 pub use clock::{Clock, SystemClock};
 pub use disk::{Disk, DiskFile, DiskLock, SystemDisk};
-pub use documents::{Documents, MountedDirectory};
+pub use documents::{Documents, MountedDirectory, Signs};
 pub use network::{Connection, Network, Stream, TcpNetwork, listen};
 pub use random::{Random, SystemRandom};
 pub use resolver::{Answer, DnsResolver, MailExchange, ResolveError, Resolver, ResolverSetupError};
