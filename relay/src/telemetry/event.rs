@@ -180,31 +180,25 @@ pub enum RejectReason {
     Sender,
     /// The domain is not verified and refuses mail meanwhile.
     Unverified,
-    /// Every recipient is suppressed.
-    Suppressed,
     /// Commands, addresses, line ends or headers that are not mail.
     Syntax,
     /// Too big, too many recipients.
     Limit,
     /// The spool takes nothing now.
     Storage,
-    /// The relay is shutting down.
-    Shutdown,
     /// None of these.
     Other,
 }
 
 impl RejectReason {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 7] = [
         Self::Authentication,
         Self::Sender,
         Self::Unverified,
-        Self::Suppressed,
         Self::Syntax,
         Self::Limit,
         Self::Storage,
-        Self::Shutdown,
         Self::Other,
     ];
 
@@ -215,11 +209,9 @@ impl RejectReason {
             Self::Authentication => "authentication",
             Self::Sender => "sender",
             Self::Unverified => "unverified",
-            Self::Suppressed => "suppressed",
             Self::Syntax => "syntax",
             Self::Limit => "limit",
             Self::Storage => "storage",
-            Self::Shutdown => "shutdown",
             Self::Other => "other",
         }
     }
