@@ -2,9 +2,11 @@
 //!
 //! Guarantees: controllers read these and never list. A change wakes whoever depends on the object
 //! ([`triggers`]); after a watch had to start over, everything is woken, since what was missed is
-//! not known. An object that cannot be decoded is skipped with a log line: the last good version
+//! not known. Who depends on what is found by indexes over the caches ([`Index`]), so that neither a
+//! change nor a reconciliation looks at all objects. An object that cannot be decoded is skipped with a log line: the last good version
 //! of it stays until the watch starts over. It cannot stop a watch. Secrets nobody here reads are not even listed.
 
+mod index;
 mod triggers;
 
 use std::{collections::BTreeSet, fmt::Debug, pin::pin, sync::Arc};
@@ -36,6 +38,9 @@ use crate::{
     queues::{Queues, Trigger},
 };
 
+use index::IndexWriter;
+pub use index::{Index, Term};
+
 /// Caches of a scope.
 const KINDS: usize = 11;
 /// Leaves out the Secrets that are large or many and that nothing here refers to.
@@ -50,8 +55,12 @@ pub struct Stores {
     pub domains: Store<SendingDomain>,
     /// SuppressionLists.
     pub lists: Store<SuppressionList>,
+    /// SendingDomains by domain, pool and sender.
+    pub domains_by: Index<SendingDomain>,
     /// All Secrets.
     pub secrets: Store<Secret>,
+    /// Secrets by SendingDomain, pool and user name.
+    pub secrets_by: Index<Secret>,
     /// All ConfigMaps.
     pub config_maps: Store<ConfigMap>,
     /// Pods of pools.
@@ -109,8 +118,10 @@ impl Stores {
         let (fill, filled) = sync::watch::channel(0);
         let stores = Self {
             pools,
+            domains_by: Index::new(domains.clone(), index::of_domain),
             domains,
             lists,
+            secrets_by: Index::new(secrets.clone(), index::of_secret),
             secrets,
             config_maps,
             pods,
@@ -179,10 +190,12 @@ impl Watches {
         let all = watcher::Config::default();
         let of_pools = watcher::Config::default().labels(POOL_LABEL);
         let secrets = watcher::Config::default().fields(SECRETS_READ);
+        let domains = Cache::indexed(writers.domains, &self.stores.domains_by);
+        let secret_cache = Cache::indexed(writers.secrets, &self.stores.secrets_by);
         tasks.spawn(self.watch(writers.pools, fill, all.clone(), triggers::of_pool));
-        tasks.spawn(self.watch(writers.domains, fill, all.clone(), triggers::of_domain));
+        tasks.spawn(self.watch(domains, fill, all.clone(), triggers::of_domain));
         tasks.spawn(self.watch(writers.lists, fill, all.clone(), triggers::of_list));
-        tasks.spawn(self.watch(writers.secrets, fill, secrets, triggers::of_secret));
+        tasks.spawn(self.watch(secret_cache, fill, secrets, triggers::of_secret));
         tasks.spawn(self.watch(writers.config_maps, fill, all, triggers::of_config_map));
         tasks.spawn(self.watch(writers.pods, fill, of_pools.clone(), triggers::of_child));
         tasks.spawn(self.watch(
@@ -204,7 +217,7 @@ impl Watches {
 
     fn watch<K>(
         &self,
-        mut writer: Writer<K>,
+        cache: impl Into<Cache<K>>,
         fill: &sync::watch::Sender<usize>,
         config: watcher::Config,
         dependants: fn(&K, &Stores) -> BTreeSet<Trigger>,
@@ -223,6 +236,7 @@ impl Watches {
             None => Api::all(self.client.clone()),
         };
         let (stores, queues) = (self.stores.clone(), self.queues.clone());
+        let mut cache = cache.into();
         let mut unfilled = Some(fill.clone());
         async move {
             let mut events = pin!(watcher(api, config).default_backoff());
@@ -237,7 +251,7 @@ impl Watches {
                 let Some(event) = decoded(event) else {
                     continue;
                 };
-                writer.apply_watcher_event(&event);
+                cache.apply(&event);
                 if matches!(event, Event::InitDone)
                     && let Some(fill) = unfilled.take()
                 {
@@ -247,6 +261,38 @@ impl Watches {
                     queues.send(trigger).await;
                 }
             }
+        }
+    }
+}
+
+/// The writing end of a cache and, if it has one, of its index.
+struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
+    writer: Writer<K>,
+    index: Option<IndexWriter<K>>,
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
+    fn indexed(writer: Writer<K>, index: &Index<K>) -> Self {
+        Self {
+            writer,
+            index: Some(IndexWriter::new(index.clone())),
+        }
+    }
+
+    fn apply(&mut self, event: &Event<K>) {
+        let Self { writer, index } = self;
+        match index {
+            Some(index) => index.apply(event, || writer.apply_watcher_event(event)),
+            None => writer.apply_watcher_event(event),
+        }
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> From<Writer<K>> for Cache<K> {
+    fn from(writer: Writer<K>) -> Self {
+        Self {
+            writer,
+            index: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Order: documents before the pods that mount them; the nudge to the kubelet only once the caches
 //! show that every document is stored, so that what it fetches is the new one.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::BoxFuture;
 use kube::{
@@ -14,7 +14,7 @@ use postrider_crds::RelayPool;
 
 use super::{
     certificates,
-    loaded::PoolKey,
+    loaded::{News, PoolKey},
     observe::{self, Observation},
     plan::{self, Plan, Withdrawal},
 };
@@ -23,7 +23,7 @@ use crate::{
     apply::{Kind, Outcome},
     names::{CONFIG_ANNOTATION, POOL_MANAGER},
     queues::Trigger,
-    stores,
+    stores::{self, Term},
 };
 
 /// Makes the world match `pool`.
@@ -38,12 +38,9 @@ pub(super) fn reconcile(
         let certificates = certificates::ensure(&ctx, &pool, ctx.now()).await?;
         let seen = observe::observe(&ctx, pool, certificates);
         let plan = plan::plan(&seen);
-        if ctx
-            .loaded
-            .set_rendered(&observe::key(&seen.pool), plan.rendered.clone())
-        {
-            wake_dependants(&ctx, &seen.pool).await;
-        }
+        let key = observe::key(&seen.pool);
+        let news = ctx.loaded.set_rendered(&key, plan.rendered.clone());
+        wake_dependants(&ctx, &seen.pool, &news).await;
         let written = write_children(&ctx, &seen, &plan).await;
         if let Ok(Outcome::Unchanged) = written {
             nudge(&ctx, &seen, &plan).await?;
@@ -55,16 +52,21 @@ pub(super) fn reconcile(
     })
 }
 
-/// Wakes the domains and lists of `pool`: what its relays have loaded may have changed.
-pub(super) async fn wake_dependants(ctx: &Context, pool: &RelayPool) {
+/// Wakes those domains and lists of `pool` that `news` is about: what its relays have to load, or
+/// have loaded, has changed.
+pub(super) async fn wake_dependants(ctx: &Context, pool: &RelayPool, news: &News) {
     let PoolKey { namespace, name } = observe::key(pool);
-    for domain in observe::in_namespace(&ctx.stores.domains, &namespace) {
-        if domain.spec.pool_ref.name == name {
+    if *news == News::Documents(BTreeSet::new()) {
+        return;
+    }
+    for domain in ctx.stores.domains_by.find(&namespace, &Term::Pool(name)) {
+        if news.concerns_domain(&domain.spec.domain) {
             let trigger = Trigger::Domain(namespace.clone(), domain.name_any());
             ctx.queues.send(trigger).await;
         }
     }
-    for list in &pool.spec.suppression_lists {
+    let lists = pool.spec.suppression_lists.iter();
+    for list in lists.filter(|list| news.concerns_list(&list.name)) {
         let trigger = Trigger::List(namespace.clone(), list.name.clone());
         ctx.queues.send(trigger).await;
     }

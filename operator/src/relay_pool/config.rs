@@ -4,7 +4,7 @@
 //! rendered as unverified. Keys that the world cannot see are not rendered at all.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     sync::Arc,
 };
@@ -75,11 +75,17 @@ pub fn keyrings(
     keys: &[DkimKey],
     senders: &Senders,
 ) -> BTreeMap<u32, Keyring> {
+    let mut keys_of: HashMap<&str, Vec<&DkimKey>> = HashMap::new();
+    for key in keys {
+        keys_of.entry(&key.sending_domain).or_default().push(key);
+    }
     let mut shards: BTreeMap<u32, Keyring> = BTreeMap::new();
     for domain in domains {
         let shard = shards
             .entry(shard_of(&domain.spec.domain))
             .or_insert_with(empty_keyring);
+        let name = domain.name_any();
+        let keys = keys_of.get(name.as_str()).map_or(&[][..], Vec::as_slice);
         shard.domains.push(entry(domain, keys, senders));
     }
     for shard in shards.values_mut() {
@@ -122,11 +128,9 @@ pub fn rendered_domains(
     entries.filter_map(rendered).collect()
 }
 
-fn entry(domain: &SendingDomain, keys: &[DkimKey], senders: &Senders) -> DomainEntry {
-    let name = domain.name_any();
+fn entry(domain: &SendingDomain, keys: &[&DkimKey], senders: &Senders) -> DomainEntry {
     let mut signing: Vec<SigningKey> = keys
         .iter()
-        .filter(|key| key.sending_domain == name)
         .filter_map(|key| {
             Some(SigningKey {
                 selector: key.selector.clone(),

@@ -85,16 +85,20 @@ pub struct Senders {
     pub problems: BTreeMap<String, SenderProblem>,
 }
 
-/// Decides who may log in: `domains` are those of one pool, `secret` looks a Secret up by name.
-///
-/// Both controllers call this with the same domains and so come to the same answer.
+/// The Secrets that `domains` name as senders.
 #[must_use]
-pub fn senders(
-    domains: &[Arc<SendingDomain>],
-    secret: impl Fn(&str) -> Option<Arc<Secret>>,
-) -> Senders {
+pub fn named(domains: &[Arc<SendingDomain>]) -> BTreeSet<&str> {
     let references = domains.iter().flat_map(|domain| &domain.spec.senders);
-    let names: BTreeSet<&str> = references.map(|s| s.secret_ref.name.as_str()).collect();
+    references.map(|s| s.secret_ref.name.as_str()).collect()
+}
+
+/// Decides who of the Secrets `names` may log in to a pool; `secret` looks a Secret up by name.
+///
+/// Of Secrets with the same username the oldest decides, so the answer for a Secret depends on it
+/// and on those alone that have its username. The RelayPool controller asks for all Secrets that
+/// the domains it serves name, the SendingDomain controller for its own and their likes.
+#[must_use]
+pub fn senders(names: BTreeSet<&str>, secret: impl Fn(&str) -> Option<Arc<Secret>>) -> Senders {
     let mut found: Vec<(Option<Time>, &str, String)> = Vec::new();
     let mut senders = Senders::default();
     for name in names {
@@ -182,6 +186,13 @@ impl VerifierCache {
     }
 }
 
+/// The username in `secret`, whether it can be used or not.
+#[must_use]
+pub fn username(secret: &Secret) -> Option<String> {
+    let text = secret.data.as_ref()?.get("username")?;
+    String::from_utf8(text.0.clone()).ok()
+}
+
 fn username_and_password(secret: &Secret) -> Result<(String, Vec<u8>), SenderProblem> {
     let name = secret.name_any();
     let value = |key: &'static str| {
@@ -256,7 +267,7 @@ mod tests {
     fn the_older_secret_keeps_the_username() {
         let good = [("username", "app"), ("password", "p")];
         let secrets = lookup(vec![secret("a", NEW, &good), secret("b", OLD, &good)]);
-        let senders = senders(&[domain(&["a", "b"])], &secrets);
+        let senders = senders(named(&[domain(&["a", "b"])]), &secrets);
         assert_eq!(
             senders.usernames,
             BTreeMap::from([("b".into(), "app".into())])
@@ -291,13 +302,13 @@ mod tests {
             ),
         ] {
             let secrets = lookup(vec![secret("a", OLD, data)]);
-            let senders = senders(&[domain(&["a"])], &secrets);
+            let senders = senders(named(&[domain(&["a"])]), &secrets);
             assert!(senders.usernames.is_empty());
             let problem = &senders.problems["a"];
             assert_eq!(problem.reason(), reason);
             assert!(problem.to_string().contains(part), "{problem}");
         }
-        let missing = senders(&[domain(&["a"])], lookup(Vec::new()));
+        let missing = senders(named(&[domain(&["a"])]), lookup(Vec::new()));
         assert_eq!(missing.problems["a"].reason(), reasons::REFERENCE_NOT_FOUND);
     }
 
@@ -306,7 +317,7 @@ mod tests {
         let cache = VerifierCache::default();
         let data = [("username", "app"), ("password", "hunter2")];
         let secrets = lookup(vec![secret("a", OLD, &data)]);
-        let who = senders(&[domain(&["a"])], &secrets);
+        let who = senders(named(&[domain(&["a"])]), &secrets);
         let document = cache.credentials("mail", &who, &secrets);
         assert!(document.credentials[0].verifier.matches(b"hunter2"));
         assert_eq!(document.credentials[0].tenant, "mail/a");

@@ -4,20 +4,21 @@
 //! name), so a newcomer cannot take over a domain that is in use. Both the RelayPool and the
 //! SendingDomain controller decide by these functions.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
-use postrider_crds::SendingDomain;
+use postrider_crds::{DomainName, SendingDomain};
 
 /// The SendingDomain that has `domain.spec.domain` in its pool, when it is not `domain` itself.
-/// `all` are the SendingDomains of the namespace.
+/// `claims` are the SendingDomains of that domain in the namespace, or more.
 #[must_use]
 pub fn rival<'a>(
     domain: &SendingDomain,
-    all: &'a [Arc<SendingDomain>],
+    claims: &'a [Arc<SendingDomain>],
 ) -> Option<&'a Arc<SendingDomain>> {
-    let age = |d: &SendingDomain| (d.creation_timestamp(), d.name_any());
-    all.iter()
+    claims
+        .iter()
         .filter(|other| {
             other.spec.domain == domain.spec.domain && other.spec.pool_ref == domain.spec.pool_ref
         })
@@ -25,16 +26,25 @@ pub fn rival<'a>(
         .filter(|oldest| age(oldest) < age(domain))
 }
 
-/// Those of `all`, the SendingDomains of a namespace, that the pool `pool` serves, by domain.
+/// Those that the pool `pool` serves, by domain, out of `named`: the SendingDomains of its
+/// namespace that name it, or more.
 #[must_use]
-pub fn served(pool: &str, all: &[Arc<SendingDomain>]) -> Vec<Arc<SendingDomain>> {
-    let mut served: Vec<_> = all
+pub fn served(pool: &str, named: &[Arc<SendingDomain>]) -> Vec<Arc<SendingDomain>> {
+    let mut oldest: BTreeMap<&DomainName, &Arc<SendingDomain>> = BTreeMap::new();
+    for domain in named
         .iter()
-        .filter(|domain| domain.spec.pool_ref.name == pool && rival(domain, all).is_none())
-        .cloned()
-        .collect();
-    served.sort_by(|a, b| a.spec.domain.cmp(&b.spec.domain));
-    served
+        .filter(|domain| domain.spec.pool_ref.name == pool)
+    {
+        let first = oldest.entry(&domain.spec.domain).or_insert(domain);
+        if age(domain) < age(first) {
+            *first = domain;
+        }
+    }
+    oldest.into_values().cloned().collect()
+}
+
+fn age(domain: &SendingDomain) -> (Option<Time>, String) {
+    (domain.creation_timestamp(), domain.name_any())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 
 use postrider_crds::{
     DomainName, Selector,
-    relay_config::{Admission, Report, layout, shard_of},
+    relay_config::{Admission, Report, SUPPRESSION_SHARDS, layout, shard_of},
 };
 
 /// Namespace and name of a RelayPool.
@@ -69,6 +69,42 @@ pub struct PodReport {
     pub uid: String,
     /// What it said; `None`: it did not answer.
     pub report: Option<Report>,
+}
+
+/// What is new about a pool, for whom of its domains and lists to wake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// These documents have other digests: paths below the configuration directory.
+    Documents(BTreeSet<String>),
+    /// Anything may be new.
+    Everything,
+}
+
+impl News {
+    fn of(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Self {
+        let differs = |path: &&String| before.get(*path) != now.get(*path);
+        let paths = before.keys().chain(now.keys()).filter(differs);
+        Self::Documents(paths.cloned().collect())
+    }
+
+    /// True when there is news of the keyring that holds `domain`.
+    #[must_use]
+    pub fn concerns_domain(&self, domain: &DomainName) -> bool {
+        match self {
+            Self::Documents(paths) => paths.contains(&layout::keyring(shard_of(domain))),
+            Self::Everything => true,
+        }
+    }
+
+    /// True when there is news of a shard of `list`.
+    #[must_use]
+    pub fn concerns_list(&self, list: &str) -> bool {
+        match self {
+            Self::Documents(paths) => (0..SUPPRESSION_SHARDS)
+                .any(|shard| paths.contains(&layout::suppression(list, shard))),
+            Self::Everything => true,
+        }
+    }
 }
 
 /// A pool's part of [`Loaded`].
@@ -131,6 +167,19 @@ impl PoolState {
     }
 }
 
+/// The keyrings of domains that are rendered from another state of their SendingDomain, whether or
+/// not that makes other bytes.
+fn restated(
+    before: &BTreeMap<DomainName, RenderedDomain>,
+    now: &BTreeMap<DomainName, RenderedDomain>,
+) -> BTreeSet<String> {
+    let differs = |domain: &&DomainName| before.get(*domain) != now.get(*domain);
+    let domains = before.keys().chain(now.keys()).filter(differs);
+    domains
+        .map(|domain| layout::keyring(shard_of(domain)))
+        .collect()
+}
+
 /// What the relays of each pool have loaded.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -182,41 +231,60 @@ impl Loaded {
         self.with(pool, Clone::clone).unwrap_or_default()
     }
 
-    /// Takes note of what has been rendered; true when it differs from before.
-    pub fn set_rendered(&self, pool: &PoolKey, rendered: Rendered) -> bool {
-        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
-        let state = pools.entry(pool.clone()).or_default();
-        let changed = state.rendered != rendered;
-        state
-            .reports
-            .retain(|name, _| rendered.members.contains_key(name));
-        state.rendered = rendered;
-        changed
+    /// What `read` makes of all that is known of `pool`; `None`: nothing is.
+    pub fn with<T>(&self, pool: &PoolKey, read: impl FnOnce(&PoolState) -> T) -> Option<T> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.get(pool).map(read)
     }
 
-    /// Takes note of a report; true when it differs from the one before. A pod that is no member
-    /// is ignored.
-    pub fn set_report(&self, pool: &PoolKey, pod: &str, report: PodReport) -> bool {
+    /// Takes note of what has been rendered and tells what is new about it.
+    pub fn set_rendered(&self, pool: &PoolKey, rendered: Rendered) -> News {
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(state) = pools.get_mut(pool) else {
-            return false;
-        };
+        let state = pools.entry(pool.clone()).or_default();
+        let before = std::mem::replace(&mut state.rendered, rendered);
+        let now = &state.rendered;
+        state
+            .reports
+            .retain(|name, _| now.members.contains_key(name));
+        if before.members != now.members {
+            return News::Everything;
+        }
+        let mut news = News::of(&before.documents, &now.documents);
+        if let News::Documents(paths) = &mut news {
+            paths.extend(restated(&before.domains, &now.domains));
+        }
+        news
+    }
+
+    /// Takes note of a report; `None` when it is the same as the one before. A pod that is no
+    /// member is ignored.
+    pub fn set_report(&self, pool: &PoolKey, pod: &str, report: PodReport) -> Option<News> {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        let state = pools.get_mut(pool)?;
         if !state.rendered.members.contains_key(pod) {
-            return false;
+            return None;
         }
         let before = state.reports.insert(pod.to_owned(), report.clone());
-        before.as_ref() != Some(&report)
+        if before.as_ref() == Some(&report) {
+            return None;
+        }
+        let documents = |entry: Option<&PodReport>| {
+            let report = entry.and_then(|entry| entry.report.as_ref());
+            report.map(|report| (report.documents.clone(), report.refused.clone()))
+        };
+        let same_pod = before.as_ref().is_some_and(|b| b.uid == report.uid);
+        match (documents(before.as_ref()), documents(Some(&report))) {
+            (Some((old, refused)), Some((new, refuses))) if same_pod && refused == refuses => {
+                Some(News::of(&old, &new))
+            }
+            _ => Some(News::Everything),
+        }
     }
 
     /// Forgets every pool that is not among `existing`.
     pub fn retain(&self, existing: &[PoolKey]) {
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|pool, _| existing.contains(pool));
-    }
-
-    fn with<T>(&self, pool: &PoolKey, read: impl FnOnce(&PoolState) -> T) -> Option<T> {
-        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
-        pools.get(pool).map(read)
     }
 }
 
@@ -254,7 +322,7 @@ mod tests {
         }
     }
 
-    fn reports(loaded: &Loaded, pod: &str, uid: &str, digest: &str) -> bool {
+    fn reports(loaded: &Loaded, pod: &str, uid: &str, digest: &str) -> Option<News> {
         let document = layout::keyring(shard_of(&domain()));
         let report = PodReport {
             uid: uid.into(),
@@ -281,16 +349,17 @@ mod tests {
             &pool(),
             rendered(&[("p-0", Some("u0")), ("p-1", Some("u1"))]),
         );
-        assert!(reports(&loaded, "p-0", "u0", "d1"));
+        assert_eq!(reports(&loaded, "p-0", "u0", "d1"), Some(News::Everything));
         assert!(!everywhere(&loaded));
-        assert!(reports(&loaded, "p-1", "u1", "d0"));
+        assert!(reports(&loaded, "p-1", "u1", "d0").is_some());
         assert!(!everywhere(&loaded));
-        assert!(reports(&loaded, "p-1", "u1", "d1"));
+        let news = reports(&loaded, "p-1", "u1", "d1").unwrap();
+        assert!(news.concerns_domain(&domain()));
+        assert!(!news.concerns_domain(&"elsewhere.example".parse().unwrap()));
+        assert!(!news.concerns_list("global"));
         assert!(everywhere(&loaded));
-        assert!(
-            !reports(&loaded, "p-1", "u1", "d1"),
-            "the same report is no change"
-        );
+        let again = reports(&loaded, "p-1", "u1", "d1");
+        assert_eq!(again, None, "the same report is no change");
         let other = "pr-2".parse().unwrap();
         assert!(!loaded.selector_loaded_everywhere(&pool(), &domain(), &other));
     }
@@ -333,5 +402,25 @@ mod tests {
         assert_eq!(reach("d", 3).awaited, ["p-2"]);
         loaded.set_rendered(&pool(), rendered(&[]));
         assert_eq!(reach("d", 3).members, 0);
+    }
+
+    #[test]
+    fn only_what_changed_is_news() {
+        let loaded = Loaded::default();
+        let members = [("p-0", Some("u0"))];
+        let first = rendered(&members);
+        let news = |rendered: &Rendered| loaded.set_rendered(&pool(), rendered.clone());
+        assert_eq!(news(&first), News::Everything, "there are members now");
+        assert_eq!(news(&first), News::Documents(BTreeSet::new()));
+        let mut second = first.clone();
+        let list = layout::suppression("global", 3);
+        second.documents.insert(list, "d2".into());
+        assert!(news(&second).concerns_list("global"));
+        let back = news(&first);
+        assert!(back.concerns_list("global") && !back.concerns_list("other"));
+        assert!(!back.concerns_domain(&domain()));
+        let mut edited = first;
+        edited.domains.get_mut(&domain()).unwrap().generation += 1;
+        assert!(news(&edited).concerns_domain(&domain()), "the same bytes");
     }
 }

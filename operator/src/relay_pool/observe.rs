@@ -22,9 +22,9 @@ use super::{
 };
 use crate::{
     Context,
-    keys::DkimKey,
+    keys::{self, DkimKey},
     names::{POOL_LABEL, SUPPRESSION_SHARD_LABEL},
-    stores,
+    stores::{self, Term},
 };
 
 /// All that a pool's plan depends on.
@@ -48,7 +48,7 @@ pub struct Observation {
     pub secrets: BTreeMap<String, Arc<Secret>>,
     /// The SendingDomains it serves, by domain.
     pub domains: Vec<Arc<SendingDomain>>,
-    /// Usable DKIM keys of the namespace.
+    /// Usable DKIM keys that these SendingDomains own.
     pub keys: Vec<DkimKey>,
     /// Who may log in.
     pub senders: Senders,
@@ -78,13 +78,13 @@ pub fn key(pool: &RelayPool) -> PoolKey {
 pub fn observe(ctx: &Context, pool: Arc<RelayPool>, certificates: Certificates) -> Observation {
     let key = key(&pool);
     let PoolKey { namespace, name } = &key;
-    let all = in_namespace(&ctx.stores.domains, namespace);
-    let served = domains::served(name, &all);
+    let pool_term = Term::Pool(name.clone());
+    let named = ctx.stores.domains_by.find(namespace, &pool_term);
+    let served = domains::served(name, &named);
     let secret = |name: &str| stores::get(&ctx.stores.secrets, namespace, name);
-    let senders = credentials::senders(&served, secret);
+    let senders = credentials::senders(credentials::named(&served), secret);
     let credentials = ctx.verifiers.credentials(namespace, &senders, secret);
-    let secrets = of_pool(&ctx.stores.secrets, &key);
-    let keys = in_namespace(&ctx.stores.secrets, namespace);
+    let secrets = ctx.stores.secrets_by.find(namespace, &pool_term);
     let lists = in_namespace(&ctx.stores.lists, namespace);
     Observation {
         now: ctx.now(),
@@ -94,11 +94,8 @@ pub fn observe(ctx: &Context, pool: Arc<RelayPool>, certificates: Certificates) 
         pods: of_pool(&ctx.stores.pods, &key),
         claims: of_pool(&ctx.stores.claims, &key),
         secrets: secrets.into_iter().map(|s| (s.name_any(), s)).collect(),
+        keys: served.iter().flat_map(|d| usable_keys(ctx, d)).collect(),
         domains: served,
-        keys: keys
-            .iter()
-            .filter_map(|s| DkimKey::try_from(s.as_ref()).ok())
-            .collect(),
         senders,
         credentials,
         lists: lists.iter().map(|list| list.name_any()).collect(),
@@ -107,6 +104,17 @@ pub fn observe(ctx: &Context, pool: Arc<RelayPool>, certificates: Certificates) 
         queue_written_at: ctx.queues_written.get(&key),
         pool,
     }
+}
+
+/// The usable keys of `domain`.
+fn usable_keys(ctx: &Context, domain: &SendingDomain) -> Vec<DkimKey> {
+    let (namespace, uid) = (domain.namespace(), domain.uid().unwrap_or_default());
+    let labelled = Term::KeyOf(domain.name_any());
+    let secrets = &ctx.stores.secrets_by;
+    let secrets = secrets.find(&namespace.unwrap_or_default(), &labelled);
+    keys::owned(&secrets, &uid)
+        .filter_map(|secret| DkimKey::try_from(secret.as_ref()).ok())
+        .collect()
 }
 
 /// The suppression shard that `secret` holds, by its label.

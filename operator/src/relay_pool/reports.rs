@@ -117,8 +117,8 @@ fn due(ctx: &Context, asked: &mut HashMap<String, Duration>) -> Vec<Visit> {
     let mut visits = Vec::new();
     let mut present = HashMap::new();
     for (pool, key) in pools.iter().zip(&keys) {
-        let state = ctx.loaded.state(key);
-        let period = if settled(&state) { SETTLED } else { UNSETTLED };
+        let settled = ctx.loaded.with(key, settled).unwrap_or(true);
+        let period = if settled { SETTLED } else { UNSETTLED };
         for pod in observe::of_pool(&ctx.stores.pods, key) {
             let address = pod
                 .status
@@ -183,18 +183,12 @@ async fn ask_one(ctx: &Context, visit: Visit, connector: TlsConnector) {
             None
         }
     };
-    let before = ctx.loaded.state(&key);
-    let documents = |report: Option<&Report>| {
-        report.map(|report| (report.documents.clone(), report.refused.clone()))
-    };
-    let same = documents(before.report(&pod, &uid)) == documents(report.as_ref());
-    if ctx.loaded.set_report(&key, &pod, PodReport { uid, report }) {
+    let news = ctx.loaded.set_report(&key, &pod, PodReport { uid, report });
+    if let Some(news) = news {
         ctx.queues
             .send(Trigger::Pool(key.namespace, key.name))
             .await;
-        if !same {
-            wake_dependants(ctx, &pool).await;
-        }
+        wake_dependants(ctx, &pool, &news).await;
     }
 }
 

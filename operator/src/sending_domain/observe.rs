@@ -4,7 +4,7 @@
 //! [`Observation`] is plain data, so that a plan can be made from a test table or, without a
 //! cluster, from a manifest. [`gather`] fills it from the caches, [`look`] asks DNS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future;
 use k8s_openapi::api::core::v1::Secret;
@@ -20,12 +20,11 @@ use crate::{
     dns::{Finding, Resolver, dkim, dkim::PublicKey, dmarc, return_path, spf},
     keys::{self, DkimKey, KeyState},
     relay_pool::{
-        credentials::{SenderProblem, senders},
+        credentials::{self, SenderProblem, senders},
         domains,
         loaded::{PoolKey, Reach},
-        observe::in_namespace,
     },
-    stores,
+    stores::{self, Term},
 };
 
 /// All that a plan is made from.
@@ -155,17 +154,13 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
         .ok_or_else(|| incomplete("metadata.namespace"))?;
     let pool_name = &domain.spec.pool_ref.name;
     let pool = stores::get(&ctx.stores.pools, &namespace, pool_name);
-    let all = in_namespace(&ctx.stores.domains, &namespace);
-    let secret = |name: &str| stores::get(&ctx.stores.secrets, &namespace, name);
-    let problems = senders(&domains::served(pool_name, &all), secret).problems;
-    let named = domain
-        .spec
-        .senders
-        .iter()
-        .map(|sender| &sender.secret_ref.name);
-    let sender_problems = named
-        .filter_map(|name| problems.get(name).cloned())
-        .collect();
+    let claim = Term::Domain(domain.spec.domain.clone());
+    let claims = ctx.stores.domains_by.find(&namespace, &claim);
+    let rival = domains::rival(domain, &claims).map(|rival| rival.name_any());
+    let sender_problems = match rival {
+        Some(_) => Vec::new(),
+        None => sender_problems(domain, &namespace, ctx),
+    };
     let pool_key = PoolKey {
         namespace: namespace.clone(),
         name: pool_name.clone(),
@@ -182,12 +177,46 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
         spec: domain.spec.clone(),
         previous: domain.status.clone().unwrap_or_default(),
         pool: pool.map(|pool| pool_facts(&pool)),
-        rival: domains::rival(domain, &all).map(|rival| rival.name_any()),
+        rival,
         keys,
         unusable_keys,
         sender_problems,
         reach,
         findings: Findings::default(),
+    })
+}
+
+/// What is wrong with the senders of `domain`, which its pool serves.
+fn sender_problems(domain: &SendingDomain, namespace: &str, ctx: &Context) -> Vec<SenderProblem> {
+    let secret = |name: &str| stores::get(&ctx.stores.secrets, namespace, name);
+    let own = domain.spec.senders.iter();
+    let own: Vec<&str> = own.map(|s| s.secret_ref.name.as_str()).collect();
+    let likes: BTreeSet<String> = own
+        .iter()
+        .filter_map(|name| credentials::username(secret(name)?.as_ref()))
+        .flat_map(|username| {
+            let term = Term::Username(username);
+            ctx.stores.secrets_by.find(namespace, &term)
+        })
+        .map(|secret| secret.name_any())
+        .filter(|name| serves_sender(&domain.spec.pool_ref.name, name, namespace, ctx))
+        .collect();
+    let mut names: BTreeSet<&str> = likes.iter().map(String::as_str).collect();
+    names.extend(&own);
+    let problems = senders(names, secret).problems;
+    own.iter()
+        .filter_map(|name| problems.get(*name).cloned())
+        .collect()
+}
+
+/// True when `pool` serves a domain that names `sender`.
+fn serves_sender(pool: &str, sender: &str, namespace: &str, ctx: &Context) -> bool {
+    let domains = &ctx.stores.domains_by;
+    let naming = domains.find(namespace, &Term::Sender(sender.to_owned()));
+    naming.iter().any(|domain| {
+        let claim = Term::Domain(domain.spec.domain.clone());
+        domain.spec.pool_ref.name == pool
+            && domains::rival(domain, &domains.find(namespace, &claim)).is_none()
     })
 }
 
@@ -207,19 +236,12 @@ fn own_keys(
     ctx: &Context,
     pool: &PoolKey,
 ) -> (Vec<KeyFacts>, Vec<String>) {
-    let name = domain.name_any();
-    let owned = |secret: &Secret| {
-        secret.namespace().as_deref() == Some(namespace)
-            && secret.labels().get(keys::DOMAIN_LABEL) == Some(&name)
-            && secret
-                .owner_references()
-                .iter()
-                .any(|owner| owner.uid == uid)
-            && secret.metadata.deletion_timestamp.is_none()
-    };
+    let labelled = Term::KeyOf(domain.name_any());
+    let secrets = ctx.stores.secrets_by.find(namespace, &labelled);
+    let owned = keys::owned(&secrets, uid);
     let (mut keys, mut unusable) = (Vec::new(), Vec::new());
-    for secret in ctx.stores.secrets.state_filter(owned) {
-        match key_facts(&secret) {
+    for secret in owned {
+        match key_facts(secret) {
             Ok(mut key) => {
                 let selector = &key.selector;
                 let domain = &domain.spec.domain;

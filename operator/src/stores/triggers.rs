@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Resource, ResourceExt as _};
 use postrider_crds::{RelayPool, SendingDomain, SuppressionList, SuppressionSource};
 
-use super::Stores;
+use super::{Stores, Term};
 use crate::{
     keys,
     names::{POOL_LABEL, SUPPRESSION_SHARD_LABEL},
@@ -30,9 +30,8 @@ pub(super) fn of_pool(pool: &RelayPool, stores: &Stores) -> BTreeSet<Trigger> {
 /// A domain wakes itself, its pool, and whoever claims the same domain.
 pub(super) fn of_domain(domain: &SendingDomain, stores: &Stores) -> BTreeSet<Trigger> {
     let namespace = domain.namespace().unwrap_or_default();
-    let rivals = stores.domains.state_filter(|other| {
-        other.spec.domain == domain.spec.domain && other.namespace() == domain.namespace()
-    });
+    let claim = Term::Domain(domain.spec.domain.clone());
+    let rivals = stores.domains_by.find(&namespace, &claim);
     let mut woken: BTreeSet<Trigger> = rivals
         .iter()
         .map(|rival| Trigger::Domain(namespace.clone(), rival.name_any()))
@@ -88,20 +87,11 @@ pub(super) fn of_secret(secret: &Secret, stores: &Stores) -> BTreeSet<Trigger> {
             woken.insert(Trigger::Pool(namespace.clone(), pool.name_any()));
         }
     }
-    for domain in stores
-        .domains
-        .state_filter(|d| d.namespace().as_deref() == Some(&namespace))
-    {
-        if domain
-            .spec
-            .senders
-            .iter()
-            .any(|s| s.secret_ref.name == name)
-        {
-            woken.insert(Trigger::Domain(namespace.clone(), domain.name_any()));
-            let pool = domain.spec.pool_ref.name.clone();
-            woken.insert(Trigger::Pool(namespace.clone(), pool));
-        }
+    let named = Term::Sender(name.clone());
+    for domain in stores.domains_by.find(&namespace, &named) {
+        woken.insert(Trigger::Domain(namespace.clone(), domain.name_any()));
+        let pool = domain.spec.pool_ref.name.clone();
+        woken.insert(Trigger::Pool(namespace.clone(), pool));
     }
     woken.extend(lists_with_source(&namespace, stores, |source| {
         source
@@ -138,9 +128,8 @@ pub(super) fn of_child<K: Resource<DynamicType = ()>>(
 }
 
 fn dependants_of_pool(namespace: &str, pool: &str, stores: &Stores) -> BTreeSet<Trigger> {
-    let domains = stores.domains.state_filter(|domain| {
-        domain.namespace().as_deref() == Some(namespace) && domain.spec.pool_ref.name == pool
-    });
+    let named = Term::Pool(pool.to_owned());
+    let domains = stores.domains_by.find(namespace, &named);
     domains
         .iter()
         .map(|domain| Trigger::Domain(namespace.to_owned(), domain.name_any()))
