@@ -68,6 +68,22 @@ impl Cluster {
             .await
     }
 
+    /// One RelayPool; `None` when it does not exist or may not be read, since it is only asked for
+    /// advice.
+    pub(crate) async fn relay_pool_if_any(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<RelayPool>, Error> {
+        let api: Api<RelayPool> = Api::namespaced(self.client.clone(), namespace);
+        let answer = self.answer::<RelayPool, _>(Some(namespace), Some(name), api.get(name));
+        match answer.await {
+            Ok(pool) => Ok(Some(pool)),
+            Err(Error::NotFound { .. } | Error::Forbidden { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Every resource of `namespace`, or of all namespaces.
     pub(crate) async fn everything(&self, namespace: Option<&str>) -> Result<Everything, Error> {
         Ok(Everything {

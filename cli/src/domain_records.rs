@@ -1,8 +1,11 @@
-//! The records of a SendingDomain, taken out of its status for printing.
+//! The records of a SendingDomain and of its pool's EHLO names, taken out of their status for
+//! printing.
 
 use kube::ResourceExt as _;
-use postrider_crds::{RecordState, RecordStatus, SendingDomain};
+use postrider_crds::{RecordState, RecordStatus, RelayPool, SendingDomain};
 use serde::Serialize;
+
+use crate::text::counted;
 
 /// What a SendingDomain needs in DNS; serializes as the answer of `-o json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,11 +21,24 @@ pub(crate) struct DomainRecords {
     pub(crate) current: bool,
     /// The records.
     pub(crate) records: Vec<RecordStatus>,
+    /// The pool that sends the domain's mail, when its status is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pool: Option<PoolRecords>,
+}
+
+/// What a RelayPool needs in DNS: SPF for the names its relays give in EHLO.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PoolRecords {
+    /// Its name.
+    pub(crate) name: String,
+    /// The records.
+    pub(crate) records: Vec<RecordStatus>,
 }
 
 impl DomainRecords {
-    /// The records of `object`.
-    pub(crate) fn of(object: &SendingDomain) -> Self {
+    /// The records of `object` and of its pool.
+    pub(crate) fn of(object: &SendingDomain, pool: Option<&RelayPool>) -> Self {
         let status = object.status.as_ref();
         let observed = status.and_then(|s| s.observed_generation);
         Self {
@@ -31,13 +47,14 @@ impl DomainRecords {
             domain: object.spec.domain.to_string(),
             current: observed.is_some() && observed == object.metadata.generation,
             records: status.map(|s| s.records.clone()).unwrap_or_default(),
+            pool: pool.and_then(PoolRecords::of),
         }
     }
 
-    /// How many do their duty.
-    pub(crate) fn verified(&self) -> usize {
-        let verified = |record: &&RecordStatus| record.state == RecordState::Verified;
-        self.records.iter().filter(verified).count()
+    /// Whether `name` lies in the domain, so that its record belongs in the domain's zone.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        let parent = name.strip_suffix(self.domain.as_str());
+        parent.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 
     /// Why what is known may not be what is wanted now, if so.
@@ -55,4 +72,31 @@ impl DomainRecords {
             self.namespace
         ))
     }
+}
+
+impl PoolRecords {
+    /// Those of `pool`, if there are any.
+    fn of(pool: &RelayPool) -> Option<Self> {
+        let records = pool.status.as_ref()?.records.clone();
+        (!records.is_empty()).then(|| Self {
+            name: pool.name_any(),
+            records,
+        })
+    }
+
+    /// What they are, for people.
+    pub(crate) fn title(&self) -> String {
+        let total = counted(self.records.len(), "record");
+        format!(
+            "RelayPool {}, names given in EHLO: {} of {total} verified; advice, for SPF of bounces",
+            self.name,
+            verified(&self.records),
+        )
+    }
+}
+
+/// How many of `records` do their duty.
+pub(crate) fn verified(records: &[RecordStatus]) -> usize {
+    let verified = |record: &&RecordStatus| record.state == RecordState::Verified;
+    records.iter().filter(verified).count()
 }

@@ -26,12 +26,12 @@ pub(crate) fn check(name: &str, text: &str) {
 
 /// A domain with a record in every state.
 pub(crate) fn shop() -> DomainRecords {
-    DomainRecords::of(&domains()[0])
+    DomainRecords::of(&domains()[0], everything().pools.first())
 }
 
 /// A domain that no operator has looked at.
 pub(crate) fn fresh_shop() -> DomainRecords {
-    DomainRecords::of(&domains()[1])
+    DomainRecords::of(&domains()[1], None)
 }
 
 /// Objects of each kind, in several states.

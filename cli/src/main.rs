@@ -61,7 +61,10 @@ async fn run(arguments: Arguments) -> Result<String, Error> {
             output,
         } => {
             let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
-            let records = DomainRecords::of(&cluster.sending_domain(&namespace, &name).await?);
+            let domain = cluster.sending_domain(&namespace, &name).await?;
+            let pool = &domain.spec.pool_ref.name;
+            let pool = cluster.relay_pool_if_any(&namespace, pool).await?;
+            let records = DomainRecords::of(&domain, pool.as_ref());
             match (output, format) {
                 (Some(Output::Json), _) => json(&records),
                 (None, Format::Table) => Ok(records::table(&records)),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use postrider_crds::{RecordState, RecordStatus};
 
 use crate::{
-    domain_records::DomainRecords,
+    domain_records::{DomainRecords, verified},
     text::{columns, counted, printable},
 };
 
@@ -17,24 +17,32 @@ pub(crate) fn table(domain: &DomainRecords) -> String {
         domain.namespace,
         domain.name,
         domain.domain,
-        domain.verified(),
+        verified(&domain.records),
         counted(total, "record"),
     );
     if let Some(caveat) = domain.caveat() {
         let _ = writeln!(out, "{caveat}");
     }
-    if total == 0 {
-        return out;
+    blocks(&mut out, &domain.records);
+    if let Some(pool) = &domain.pool {
+        let _ = writeln!(out, "\n{}", pool.title());
+        blocks(&mut out, &pool.records);
     }
-    let rows: Vec<_> = domain.records.iter().map(row).collect();
+    out
+}
+
+fn blocks(out: &mut String, records: &[RecordStatus]) {
+    if records.is_empty() {
+        return;
+    }
+    let rows: Vec<_> = records.iter().map(row).collect();
     let summary = columns(["STATE", "TYPE", "PURPOSE", "NAME"], &rows);
     let mut lines = summary.lines();
     let _ = writeln!(out, "\n{}", lines.next().unwrap_or_default());
-    for (line, record) in lines.zip(&domain.records) {
+    for (line, record) in lines.zip(records) {
         let _ = writeln!(out, "{line}");
-        details(&mut out, record);
+        details(out, record);
     }
-    out
 }
 
 fn row(record: &RecordStatus) -> [String; 4] {

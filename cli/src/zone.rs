@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use postrider_crds::{RecordState, RecordStatus, RecordType};
 
 use crate::{
-    domain_records::DomainRecords,
+    domain_records::{DomainRecords, verified},
     text::{counted, printable},
 };
 
@@ -23,7 +23,7 @@ const PREFERENCE: u16 = 10;
 /// All records, each under a comment with its purpose and state.
 pub(crate) fn zone(domain: &DomainRecords) -> String {
     let mut out = String::new();
-    let verified = domain.verified();
+    let verified = verified(&domain.records);
     let total = counted(domain.records.len(), "record");
     comment(
         &mut out,
@@ -36,22 +36,39 @@ pub(crate) fn zone(domain: &DomainRecords) -> String {
         comment(&mut out, &caveat);
     }
     for record in &domain.records {
-        out.push('\n');
-        comment(
-            &mut out,
-            &format!("{:?}: {:?}", record.purpose, record.state),
-        );
-        if !record.message.is_empty() {
-            comment(&mut out, &record.message);
-        }
-        if matches!(record.state, RecordState::Mismatch | RecordState::Conflict) {
-            let seen = record.seen.as_deref().unwrap_or_default();
-            comment(&mut out, &format!("replaces what is published: {seen}"));
-        }
+        block(&mut out, record);
         out.push_str(&line(record));
         out.push('\n');
     }
+    if let Some(pool) = &domain.pool {
+        out.push('\n');
+        comment(&mut out, &pool.title());
+        for record in &pool.records {
+            block(&mut out, record);
+            let line = line(record);
+            if domain.holds(&record.name) {
+                out.push_str(&line);
+                out.push('\n');
+            } else {
+                // It would not load here: a server takes nothing from outside its zone.
+                comment(&mut out, &format!("in the zone of that name: {line}"));
+            }
+        }
+    }
     out
+}
+
+/// An empty line and what there is to say about `record`.
+fn block(out: &mut String, record: &RecordStatus) {
+    out.push('\n');
+    comment(out, &format!("{:?}: {:?}", record.purpose, record.state));
+    if !record.message.is_empty() {
+        comment(out, &record.message);
+    }
+    if matches!(record.state, RecordState::Mismatch | RecordState::Conflict) {
+        let seen = record.seen.as_deref().unwrap_or_default();
+        comment(out, &format!("replaces what is published: {seen}"));
+    }
 }
 
 fn comment(out: &mut String, text: &str) {
@@ -160,6 +177,7 @@ mod tests {
     #[test]
     fn foreign_text_cannot_leave_its_comment() {
         let mut domain = golden::shop();
+        domain.pool = None;
         for record in &mut domain.records {
             record.state = RecordState::Mismatch;
             record.seen = Some("v=spf1 -all\nshop.example. IN NS ns.evil.example.".into());

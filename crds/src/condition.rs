@@ -25,6 +25,8 @@ pub mod types {
     pub const CONFIG_APPLIED: &str = "ConfigApplied";
     /// RelayPool: volumes of former members are kept.
     pub const SPOOLS_RETAINED: &str = "SpoolsRetained";
+    /// RelayPool: SPF passes for the names given in EHLO.
+    pub const EHLO_VERIFIED: &str = "EHLOVerified";
     /// SuppressionList: every pool that names the list has it loaded.
     pub const DISTRIBUTED: &str = "Distributed";
     /// Work is under way; present only while True.

@@ -15,7 +15,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, EgressRange, SecretRef, relay_config::TlsMode};
+use crate::{Duration, EgressRange, RecordStatus, SecretRef, relay_config::TlsMode};
 
 /// Relay pods that take custody of mail and deliver it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -231,7 +231,7 @@ pub struct RelayPoolStatus {
     /// The generation this status speaks of; -1: none yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Available, Progressing, ConfigApplied, SpoolsRetained.
+    /// Ready, Available, Progressing, ConfigApplied, SpoolsRetained, EHLOVerified.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Pods that exist.
@@ -249,6 +249,10 @@ pub struct RelayPoolStatus {
     /// Volumes of former members, kept because they may hold mail.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retained_spools: Vec<String>,
+    /// Records to publish for the names given in EHLO, the wanted text beside the one seen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub records: Vec<RecordStatus>,
 }
 
 /// Depth of a pool's queue.

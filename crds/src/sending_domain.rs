@@ -4,6 +4,7 @@
     unreachable_pub,
     reason = "KubeSchema repeats each struct, pub and all, in a function"
 )]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -271,6 +272,8 @@ pub enum RecordPurpose {
     DMARC,
     /// Where bounces go.
     ReturnPath,
+    /// The addresses that may use a name in EHLO (SPF, RFC 7208 section 2.3).
+    EHLO,
 }
 
 /// DKIM keys by state.

@@ -11,10 +11,16 @@ use crate::{
     clock::Clock,
     dns::Resolver,
     events::Events,
+    looks::Looks,
     metrics::Metrics,
     queues::Queues,
-    relay_pool::{QueuesWritten, credentials::VerifierCache, loaded::Loaded},
-    sending_domain::Looks,
+    relay_pool::{
+        QueuesWritten,
+        credentials::VerifierCache,
+        ehlo::{self, EhloNames},
+        loaded::Loaded,
+    },
+    sending_domain::observe::{Inputs, Look},
     settings::Settings,
     stores::Stores,
 };
@@ -42,7 +48,9 @@ pub struct Context {
     /// Asks DNS.
     pub resolver: Arc<dyn Resolver>,
     /// What DNS said of each SendingDomain, until the next look is due.
-    pub looks: Looks,
+    pub looks: Looks<Inputs, Look>,
+    /// What DNS said of the names that each pool gives in EHLO, until the next look is due.
+    pub ehlo_looks: Looks<ehlo::Inputs, EhloNames>,
     /// What relays have loaded, by their own reports.
     pub loaded: Loaded,
     /// Password verifiers already derived.

@@ -21,6 +21,7 @@ pub mod error;
 pub mod events;
 pub mod keys;
 pub mod lease;
+pub mod looks;
 pub mod metrics;
 pub mod names;
 pub mod queues;

@@ -15,7 +15,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 use postrider_crds::{
-    MemberConfig, RelayPool, RelayPoolStatus,
+    MemberConfig, RecordPurpose, RelayPool, RelayPoolStatus,
     relay_config::{
         Admission, Credentials, DOCUMENT_VERSION, KeyAlgorithm, QueueReport, RefusedDocument,
         Report,
@@ -25,6 +25,7 @@ use postrider_operator::keys::{DkimKey, KeyState};
 use postrider_operator::relay_pool::{
     certificates::{Certificates, Submission, TlsProblem},
     credentials::Senders,
+    ehlo::EhloNames,
     loaded::{PodReport, PoolState},
     observe::Observation,
     plan::{MAX_DOCUMENT, Plan, plan},
@@ -74,6 +75,7 @@ fn bare(spec: Value) -> Observation {
             renew_at: "2026-03-01T00:00:00Z".parse().unwrap(),
             submission: Submission::Own,
         },
+        ehlo: EhloNames::default(),
         state: PoolState::default(),
         queue_written_at: None,
     }
@@ -172,6 +174,7 @@ fn a_fresh_pool_says_all_it_knows_and_is_not_done() {
             "Progressing=True/RollingOut",
             "ConfigApplied=False/WaitingForMembers",
             "SpoolsRetained=False/NoneRetained",
+            "EHLOVerified=Unknown/NoEgressAddresses",
             "Reconciling=True/MembersStarting",
         ]
     );
@@ -197,7 +200,7 @@ fn ready_needs_every_member_up_and_every_document_loaded() {
     let status = plan(&good).status;
     assert_eq!(
         conditions(&status).len(),
-        5,
+        6,
         "neither Reconciling nor Stalled"
     );
     has(
@@ -235,6 +238,18 @@ fn ready_needs_every_member_up_and_every_document_loaded() {
         serde_json::to_value(&status.members).unwrap()[0]["state"],
         "Lost"
     );
+}
+
+#[test]
+fn names_without_spf_are_told_of_and_decide_nothing() {
+    let mut seen = answering(running(2));
+    seen.pool = pool(json!({"egress": {"addresses": ["203.0.113.10"]}}));
+    seen.ehlo = EhloNames(vec![("mail.example.net".parse().unwrap(), None)]);
+    has(&seen, &["Ready=True/Ready", "EHLOVerified=Unknown/Pending"]);
+    let records = plan(&seen).status.records;
+    assert_eq!(records[0].name, "mail.example.net");
+    assert_eq!(records[0].wanted, "v=spf1 ip4:203.0.113.10 -all");
+    assert_eq!(records[0].purpose, RecordPurpose::EHLO);
 }
 
 #[test]

@@ -100,8 +100,8 @@ fn print_notifications(sent: &[Sent], journal: &Journal, judged: &[Judged]) -> b
 }
 
 impl Judged {
-    /// Both signatures, SPF and DMARC pass, and OpenDKIM agrees where it was asked. A notification
-    /// has no envelope sender to ask SPF about; its signatures carry DMARC.
+    /// Both signatures, SPF and DMARC pass, and OpenDKIM agrees where it was asked. SPF of a
+    /// notification, which has no envelope sender, is that of the name given in EHLO.
     fn passes(&self) -> bool {
         let Verdict { dkim, spf, dmarc } = &self.verdict;
         let signed_with = |algorithm: &str| {
@@ -114,7 +114,7 @@ impl Judged {
         dkim.len() == 2
             && signed_with("rsa-sha256")
             && signed_with("ed25519-sha256")
-            && (spf.result == Outcome::Pass || self.arrived.is_notification())
+            && spf.result == Outcome::Pass
             && dmarc.result == Outcome::Pass
             && opendkim
     }

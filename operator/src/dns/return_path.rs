@@ -7,7 +7,7 @@ use postrider_crds::{DomainName, condition::reasons};
 use super::{Answer, Finding, Resolver, resolver::MailExchange};
 
 /// Stands for a member's ordinal in `spec.hostname` of a RelayPool.
-const ORDINAL: &str = "{ordinal}";
+pub(crate) const ORDINAL: &str = "{ordinal}";
 
 /// The name of a pool as a whole: its hostname with the part that tells members apart taken out.
 #[must_use]

@@ -13,7 +13,7 @@ use kube::{
 use postrider_crds::RelayPool;
 
 use super::{
-    certificates,
+    certificates, ehlo,
     loaded::{News, PoolKey},
     observe::{self, Observation},
     plan::{self, Plan, Withdrawal},
@@ -36,7 +36,8 @@ pub(super) fn reconcile(
             return Ok(Action::await_change());
         }
         let certificates = certificates::ensure(&ctx, &pool, ctx.now()).await?;
-        let seen = observe::observe(&ctx, pool, certificates);
+        let (ehlo, ehlo_due) = ehlo::look_when_due(&ctx, &pool).await;
+        let seen = observe::observe(&ctx, pool, certificates, ehlo);
         let plan = plan::plan(&seen);
         let key = observe::key(&seen.pool);
         let news = ctx.loaded.set_rendered(&key, plan.rendered.clone());
@@ -48,7 +49,8 @@ pub(super) fn reconcile(
         // The status tells what is, also when what should be could not be written.
         write_status(&ctx, &seen, &plan).await?;
         written?;
-        Ok(Action::requeue(plan.look_again))
+        let look_in = ehlo_due.saturating_sub(ctx.clock.monotonic());
+        Ok(Action::requeue(plan.look_again.min(look_in)))
     })
 }
 

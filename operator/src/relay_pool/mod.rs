@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod config;
 pub mod credentials;
 pub mod domains;
+pub mod ehlo;
 pub mod loaded;
 pub mod observe;
 pub mod pki;

@@ -18,6 +18,7 @@ use super::{
     certificates::Certificates,
     credentials::{self, Senders},
     domains,
+    ehlo::EhloNames,
     loaded::{PoolKey, PoolState},
 };
 use crate::{
@@ -58,6 +59,8 @@ pub struct Observation {
     pub lists: BTreeSet<String>,
     /// The certificates.
     pub certificates: Certificates,
+    /// The names given in EHLO and what DNS says about them.
+    pub ehlo: EhloNames,
     /// What the relays report.
     pub state: PoolState,
     /// When the depth of the queue was last written to the status.
@@ -75,7 +78,12 @@ pub fn key(pool: &RelayPool) -> PoolKey {
 
 /// Reads the caches for `pool`.
 #[must_use]
-pub fn observe(ctx: &Context, pool: Arc<RelayPool>, certificates: Certificates) -> Observation {
+pub fn observe(
+    ctx: &Context,
+    pool: Arc<RelayPool>,
+    certificates: Certificates,
+    ehlo: EhloNames,
+) -> Observation {
     let key = key(&pool);
     let PoolKey { namespace, name } = &key;
     let pool_term = Term::Pool(name.clone());
@@ -100,6 +108,7 @@ pub fn observe(ctx: &Context, pool: Arc<RelayPool>, certificates: Certificates) 
         credentials,
         lists: lists.iter().map(|list| list.name_any()).collect(),
         certificates,
+        ehlo,
         state: ctx.loaded.state(&key),
         queue_written_at: ctx.queues_written.get(&key),
         pool,

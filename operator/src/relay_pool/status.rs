@@ -14,7 +14,7 @@ use postrider_crds::{
     relay_config::{RefusedDocument, Report},
 };
 
-use super::{build::SPOOL, certificates::Submission, loaded::Rendered, observe::Observation};
+use super::{build::SPOOL, certificates::Submission, ehlo, loaded::Rendered, observe::Observation};
 use crate::{
     conditions::{Fact, Progress, Status, has, merge, with_progress},
     events::{Notice, Severity},
@@ -56,11 +56,14 @@ pub(super) fn judge(
         members: &members,
     };
 
+    let egress = &seen.pool.spec.egress.addresses;
+    let records = ehlo::records(&seen.ehlo, egress, &before.records);
     let facts = vec![
         view.available(),
         view.progressing(),
         view.config_applied(),
         spools_retained(&retained),
+        ehlo::verified(&records, &seen.ehlo),
     ];
     let (ready, progress) = view.ready(&facts);
     let facts = with_progress([vec![ready], facts].concat(), progress);
@@ -77,6 +80,7 @@ pub(super) fn judge(
         queue,
         members,
         retained_spools: retained,
+        records,
     };
     Verdict {
         status,

@@ -3,7 +3,7 @@
 //! Flow: a change of the object, its pool, its Secrets or the relays' reports, or a due look at
 //! DNS, wakes [`reconcile`]. [`observe`] gathers the facts, [`plan`] decides, [`apply`] writes.
 //!
-//! Guarantees: DNS is asked when a look is due ([`Looks`]) or what the look depends on has changed,
+//! Guarantees: DNS is asked when a look is due ([`crate::looks`]) or what the look depends on has changed,
 //! never because something else woke the controller. At rest nothing is written.
 
 use std::{sync::Arc, time::Duration};
@@ -16,12 +16,9 @@ use crate::{Context, Error, controller, queues::Inbox};
 
 pub mod apply;
 pub mod key;
-mod looks;
 pub mod observe;
 pub mod plan;
 pub mod records;
-
-pub use looks::Looks;
 
 /// A wait is made shorter or longer by up to this part of it, so that many domains spread.
 const JITTER: f64 = 0.1;

@@ -158,6 +158,7 @@ pub const fn purpose_name(purpose: RecordPurpose) -> &'static str {
         RecordPurpose::SPF => "SPF",
         RecordPurpose::DMARC => "DMARC",
         RecordPurpose::ReturnPath => "ReturnPath",
+        RecordPurpose::EHLO => "EHLO",
     }
 }
 

@@ -332,6 +332,7 @@ fn to_publish(
         RecordPurpose::DKIM | RecordPurpose::ReturnPath => true,
         RecordPurpose::SPF => verification.spf == Requirement::Required,
         RecordPurpose::DMARC => verification.dmarc == Requirement::Required,
+        RecordPurpose::EHLO => false,
     };
     let mut open = records
         .iter()

@@ -1,6 +1,6 @@
-//! What DNS said of each SendingDomain, until the next look is due.
+//! What DNS said of each object of a kind, until the next look is due.
 //!
-//! Promises: bounded by the number of SendingDomains seen since the last [`Looks::keep`] that found
+//! Promises: bounded by the number of objects seen since the last [`Looks::keep`] that found
 //! half of the entries overdue; nothing here is ever stored, so an operator that starts looks at
 //! everything anew.
 
@@ -10,45 +10,54 @@ use std::{
     time::Duration,
 };
 
-use super::observe::{Inputs, Look};
-
 /// Entries below which nothing is swept out.
 const SWEEP_FROM: usize = 64;
 /// An entry that nobody came back for within this time after it was due belongs to a deleted object.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(900);
 
-/// Looks by UID.
-#[derive(Debug, Default)]
-pub struct Looks {
-    kept: Mutex<Kept>,
+/// Looks by UID: `I` is what a look `L` depends on besides DNS.
+#[derive(Debug)]
+pub struct Looks<I, L> {
+    kept: Mutex<Kept<I, L>>,
 }
 
-#[derive(Debug, Default)]
-struct Kept {
-    entries: HashMap<String, Entry>,
+#[derive(Debug)]
+struct Kept<I, L> {
+    entries: HashMap<String, Entry<I, L>>,
     /// Entries there were after the last sweep.
     swept: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
-    inputs: Inputs,
-    look: Look,
+struct Entry<I, L> {
+    inputs: I,
+    look: L,
     due: Duration,
 }
 
-impl Looks {
+impl<I, L> Default for Looks<I, L> {
+    fn default() -> Self {
+        Self {
+            kept: Mutex::new(Kept {
+                entries: HashMap::new(),
+                swept: 0,
+            }),
+        }
+    }
+}
+
+impl<I: PartialEq, L: Clone> Looks<I, L> {
     /// The look kept for `uid` and when the next is due, in monotonic time; `None` when one is due
     /// or when what it depended on has changed.
     #[must_use]
-    pub fn recall(&self, uid: &str, inputs: &Inputs, now: Duration) -> Option<(Look, Duration)> {
+    pub fn recall(&self, uid: &str, inputs: &I, now: Duration) -> Option<(L, Duration)> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = kept.entries.get(uid)?;
         (entry.inputs == *inputs && now < entry.due).then(|| (entry.look.clone(), entry.due))
     }
 
     /// Keeps `look` until `due`.
-    pub fn keep(&self, uid: String, inputs: Inputs, look: Look, due: Duration) {
+    pub fn keep(&self, uid: String, inputs: I, look: L, due: Duration) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.entries.len() >= SWEEP_FROM.max(2 * kept.swept) {
             kept.entries
@@ -62,7 +71,7 @@ impl Looks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sending_domain::plan::tests::fresh;
+    use crate::sending_domain::{observe::Look, plan::tests::fresh};
 
     const SECOND: Duration = Duration::from_secs(1);
 
