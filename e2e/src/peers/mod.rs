@@ -4,7 +4,8 @@
 //! [`Postfix`] is a real receiver with [OpenDKIM](opendkim) as its verifier; [`sink`] is a
 //! receiver that does what a script says, the unfriendly things included; [`Judge`] decides DKIM,
 //! SPF and DMARC of what they stored with dkimpy, pyspf and checkdmarc; [`Client`] sends as an
-//! application would; [`dns`] writes test zones and serves them where no cluster does.
+//! application would; [`dns`] writes test zones and serves them where no cluster does;
+//! [`ZoneChecker`] tells whether a name server would load one.
 //!
 //! Guarantees: everything runs from the cache and from a state directory of its own; nothing is
 //! installed, no account is made, no file of the machine is changed, no port is opened but on the
@@ -20,6 +21,7 @@ use rustix::process::Signal;
 use crate::cluster::{StateDir, daemon::Daemon};
 
 mod certificate;
+mod check_zone;
 mod client;
 mod clock;
 pub mod dns;
@@ -34,6 +36,7 @@ mod signing;
 pub mod sink;
 
 pub use certificate::Certificate;
+pub use check_zone::ZoneChecker;
 pub use client::{Client, Reply, Submission, Tls};
 pub use error::Error;
 pub use judge::{

@@ -1,7 +1,7 @@
 //! Postfix and OpenDKIM out of Debian packages: unpacked into the cache, never installed, and run
 //! with their libraries from there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use crate::cluster::{Cache, debian};
@@ -64,13 +64,18 @@ impl Programs {
 
     /// The value of [`LIBRARY_VARIABLE`] with which they run.
     pub(crate) fn library_path(&self) -> String {
-        let arch = std::env::consts::ARCH;
-        let dirs = [
-            self.path("usr/lib/postfix"),
-            self.path(&format!("usr/lib/{arch}-linux-gnu")),
-            self.path(&format!("lib/{arch}-linux-gnu")),
-            self.path("usr/lib"),
-        ];
-        dirs.map(|dir| dir.display().to_string()).join(":")
+        library_path(&self.root)
     }
+}
+
+/// The value of [`LIBRARY_VARIABLE`] with which programs of the packages unpacked at `root` run.
+pub(super) fn library_path(root: &Path) -> String {
+    let arch = std::env::consts::ARCH;
+    let dirs = [
+        root.join("usr/lib/postfix"),
+        root.join(format!("usr/lib/{arch}-linux-gnu")),
+        root.join(format!("lib/{arch}-linux-gnu")),
+        root.join("usr/lib"),
+    ];
+    dirs.map(|dir| dir.display().to_string()).join(":")
 }

@@ -16,9 +16,15 @@ use crate::strict;
 async fn with_definitions() -> (ApiServer, Client) {
     let server = ApiServer::start().await.expect("an API server");
     let client = server.client().await.expect("a client");
+    define(&client).await;
+    (server, client)
+}
+
+/// Installs our definitions and waits until they are served.
+pub(crate) async fn define(client: &Client) {
     for crd in postrider_crds::custom_resource_definitions() {
         let object = serde_json::to_value(&crd).expect("plain data");
-        strict::create(&client, &object, "")
+        strict::create(client, &object, "")
             .await
             .expect("a definition");
     }
@@ -26,13 +32,12 @@ async fn with_definitions() -> (ApiServer, Client) {
     wait_for("the kinds", bound, "-", async || {
         let mut answered = true;
         for plural in ["sendingdomains", "relaypools", "suppressionlists"] {
-            answered &= get(&client, plural).await.is_ok();
+            answered &= get(client, plural).await.is_ok();
         }
         Ok(answered.then_some(()))
     })
     .await
     .expect("served");
-    (server, client)
 }
 
 async fn get(client: &Client, rest: &str) -> Result<Value, kube::Error> {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod chart_accepted_by_api_server;
 #[cfg(test)]
+mod command_reads_a_real_cluster;
+#[cfg(test)]
 mod crd_manifests;
 #[cfg(test)]
 mod strict;
