@@ -57,6 +57,19 @@ pub(crate) const HELM: GoTools = GoTools {
     version_variable: None,
 };
 
+/// The judge of metrics.
+pub(crate) const PROMLINT: GoTools = GoTools {
+    name: "promlint",
+    version_of: "github.com/prometheus/client_golang",
+    files: &[
+        ("go.mod", include_str!("../../tools/promlint/go.mod")),
+        ("go.sum", include_str!("../../tools/promlint/go.sum")),
+        ("main.go", include_str!("../../tools/promlint/main.go")),
+    ],
+    packages: &["postrider.dev/e2e/tools/promlint"],
+    version_variable: None,
+};
+
 /// One tools module and the commands built from it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GoTools {
@@ -139,7 +152,7 @@ mod tests {
 
     #[test]
     fn each_module_names_its_version() {
-        for tools in [KUBERNETES, COREDNS, HELM] {
+        for tools in [KUBERNETES, COREDNS, HELM, PROMLINT] {
             let entry = tools.entry().expect("a version");
             let parts: Vec<_> = entry.split('-').collect();
             assert_eq!(parts.len(), 3, "{entry}");

@@ -2,7 +2,7 @@
 //! server loads.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
 
@@ -17,24 +17,7 @@ use postrider_e2e::{
 };
 use serde_json::{Value, json};
 
-use crate::{crd_manifests::define, strict};
-
-/// The command, built with the packages and features that this test is built with.
-fn build() -> PathBuf {
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--message-format=json"])
-        .args(["--workspace", "--features=postrider-e2e/cluster"])
-        .args(["--bin", "postrider"])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .output()
-        .expect("cargo runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-    let mut built = lines.filter_map(|line: Value| line["executable"].as_str().map(PathBuf::from));
-    built
-        .find(|path| path.ends_with("postrider"))
-        .unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)))
-}
+use crate::{crd_manifests::define, programs, strict};
 
 fn run(program: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
     Command::new(program)
@@ -55,7 +38,7 @@ fn refusal(program: &Path, kubeconfig: &Path, args: &[&str]) -> String {
 
 #[tokio::test]
 async fn errors_name_what_is_missing_and_the_remedy() {
-    let program = build();
+    let program = programs::built("postrider");
     let server = ApiServer::start().await.expect("an API server");
     let admin = server.kubeconfig();
     let records = ["records", "shop", "-n", "default"];
@@ -121,7 +104,7 @@ fn record(kind: &str, name: &str, wanted: &str, purpose: &str) -> Value {
 
 #[tokio::test]
 async fn printed_records_load_in_a_name_server() {
-    let program = build();
+    let program = programs::built("postrider");
     let server = ApiServer::start().await.expect("an API server");
     let client = server.client().await.expect("a client");
     define(&client).await;
@@ -130,7 +113,11 @@ async fn printed_records_load_in_a_name_server() {
         json!({"apiVersion": "postrider.dev/v1alpha1", "kind": kind,
                "metadata": {"name": name, "namespace": "default"}, "spec": spec})
     };
-    let pool = object("RelayPool", "default", json!({"hostname": "mail.shop.example"}));
+    let pool = object(
+        "RelayPool",
+        "default",
+        json!({"hostname": "mail.shop.example"}),
+    );
     let records = json!([
         record("TXT", "mail.shop.example", &spf, "EHLO"),
         record("TXT", "mail.example.net", "v=spf1 -all", "EHLO"),
@@ -140,7 +127,12 @@ async fn printed_records_load_in_a_name_server() {
     let records = json!([
         record("TXT", "pr-1._domainkey.shop.example", &dkim, "DKIM"),
         record("TXT", "_dmarc.shop.example", &dmarc, "DMARC"),
-        record("MX", "bounce.shop.example", "10 mail.shop.example.", "ReturnPath"),
+        record(
+            "MX",
+            "bounce.shop.example",
+            "10 mail.shop.example.",
+            "ReturnPath"
+        ),
     ]);
     let domain = object("SendingDomain", "shop", spec);
     create::<SendingDomain>(&client, domain, json!({"records": records})).await;
@@ -184,7 +176,11 @@ fn octets(data: &str) -> Vec<u8> {
             b'"' => inside = !inside,
             b'\\' => match rest.next().expect("an escaped octet") {
                 first @ b'0'..=b'9' => {
-                    let digits = [first, rest.next().expect("two"), rest.next().expect("three")];
+                    let digits = [
+                        first,
+                        rest.next().expect("two"),
+                        rest.next().expect("three"),
+                    ];
                     let text = std::str::from_utf8(&digits).expect("digits");
                     octets.push(text.parse().expect("an octet"));
                 }

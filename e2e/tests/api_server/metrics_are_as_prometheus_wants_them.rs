@@ -1,0 +1,118 @@
+//! What a running operator and a running relay say at /metrics, judged by Prometheus's own rules.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use postrider_e2e::{
+    cluster::{ApiServer, Cache, wait_for},
+    peers::MetricsJudge,
+};
+use serde_json::json;
+
+use crate::{crd_manifests::define, programs, strict};
+
+/// How long a program may take to serve what is waited for.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// A program that is killed when it is no longer needed.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Self(child.expect("the program starts"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().expect("it is ours");
+        self.0.wait().expect("it ends");
+    }
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("its address")
+}
+
+/// What `address` says at /metrics, or nothing while it does not.
+fn metrics(address: SocketAddr) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(BOUND)).ok()?;
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let plain = head.starts_with("HTTP/1.1 200") && head.contains("content-length");
+    plain.then(|| body.to_owned())
+}
+
+/// Waits until `address` says `part`, and has all it says judged.
+async fn judged(address: SocketAddr, part: &str) -> String {
+    let cache = Cache::of_user().expect("a cache");
+    let judge = MetricsJudge::ready(&cache).await.expect("the judge");
+    let text = wait_for(part, BOUND, "-", async || {
+        Ok(metrics(address).filter(|text| text.contains(part)))
+    })
+    .await
+    .expect("served");
+    judge.judge(&text).await.expect("good metrics");
+    let broken = format!("{text}# TYPE postrider_lost counter\npostrider_lost 1\n");
+    judge.judge(&broken).await.expect_err("no _total, no help");
+    text
+}
+
+#[tokio::test]
+async fn of_an_operator_at_work() {
+    let program = programs::built("postrider-operator");
+    let server = ApiServer::start().await.expect("an API server");
+    let client = server.client().await.expect("a client");
+    define(&client).await;
+    for (kind, spec) in [
+        ("RelayPool", json!({"hostname": "mail.shop.example"})),
+        (
+            "SendingDomain",
+            json!({"domain": "shop.example", "poolRef": {"name": "default"}}),
+        ),
+    ] {
+        let object = json!({"apiVersion": "postrider.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": "default", "namespace": "default"}, "spec": spec});
+        strict::create(&client, &object, "").await.expect(kind);
+    }
+    let address = free_address();
+    let _operator = Running::start(
+        Command::new(program)
+            .env("KUBECONFIG", server.kubeconfig())
+            .args(["--relay-image", "relay", "--watch-namespace", "default"])
+            // Nobody answers there: verification stays open, which is as good here.
+            .args(["--resolver", &free_address().to_string()])
+            .args(["--metrics-address", &address.to_string()]),
+    );
+    let text = judged(address, "kind=\"SendingDomain\"").await;
+    assert!(text.contains("postrider_condition"), "{text}");
+}
+
+#[tokio::test]
+async fn of_a_relay() {
+    let program = programs::built("postrider-relay");
+    let dir = tempfile::tempdir().expect("a directory");
+    let address = free_address();
+    let _relay = Running::start(
+        Command::new(program)
+            .args(["--config-dir", "none", "--spool", "."])
+            .args(["--listen-address", "127.0.0.1"])
+            .args(["--metrics-port", &address.port().to_string()])
+            .args(["--admin-port", &free_address().port().to_string()])
+            .current_dir(dir.path()),
+    );
+    judged(address, "postrider_messages_rejected_total").await;
+}

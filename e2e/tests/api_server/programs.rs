@@ -1,0 +1,24 @@
+//! Our programs, built as this test is built.
+
+use std::{path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+/// The program `name`, built with the packages and features that this test is built with, so that
+/// nothing but itself is compiled for it.
+pub(crate) fn built(name: &str) -> PathBuf {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--message-format=json", "--workspace"])
+        .args(["--features=postrider-e2e/cluster", "--bin", name])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .expect("cargo runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let mut built = lines.filter_map(|line: Value| line["executable"].as_str().map(PathBuf::from));
+    built
+        .find(|path| path.ends_with(name))
+        .unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+}
