@@ -220,7 +220,7 @@ impl Watches {
         cache: impl Into<Cache<K>>,
         fill: &sync::watch::Sender<usize>,
         config: watcher::Config,
-        dependants: fn(&K, &Stores) -> BTreeSet<Trigger>,
+        dependants: Dependants<K>,
     ) -> impl Future<Output = ()> + Send + 'static
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -251,16 +251,43 @@ impl Watches {
                 let Some(event) = decoded(event) else {
                     continue;
                 };
-                cache.apply(&event);
+                let change = cache.apply(&event);
                 if matches!(event, Event::InitDone)
                     && let Some(fill) = unfilled.take()
                 {
                     fill.send_modify(|count| *count += 1);
                 }
-                for trigger in woken_by(&event, &stores, dependants) {
+                for trigger in woken_by(&event, change, &stores, dependants) {
                     queues.send(trigger).await;
                 }
             }
+        }
+    }
+}
+
+/// Who depends on a changed object.
+type Dependants<K> = fn(&K, Change, &Stores) -> BTreeSet<Trigger>;
+
+/// How an object differs from what the cache had of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// It may differ in anything.
+    Any,
+    /// It is the same object in the same generation: no more than status and metadata differ.
+    SameGeneration,
+}
+
+impl Change {
+    fn between<K: Resource>(before: &K, now: &K) -> Self {
+        let (before, now) = (before.meta(), now.meta());
+        let same = before.uid == now.uid
+            && before.generation.is_some()
+            && before.generation == now.generation
+            && before.deletion_timestamp == now.deletion_timestamp;
+        if same {
+            Self::SameGeneration
+        } else {
+            Self::Any
         }
     }
 }
@@ -279,11 +306,21 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
         }
     }
 
-    fn apply(&mut self, event: &Event<K>) {
+    fn apply(&mut self, event: &Event<K>) -> Change {
         let Self { writer, index } = self;
-        match index {
-            Some(index) => index.apply(event, || writer.apply_watcher_event(event)),
-            None => writer.apply_watcher_event(event),
+        let before = match event {
+            Event::Apply(object) | Event::Delete(object) => {
+                writer.as_reader().get(&ObjectRef::from_obj(object))
+            }
+            Event::Init | Event::InitApply(_) | Event::InitDone => None,
+        };
+        writer.apply_watcher_event(event);
+        if let Some(index) = index {
+            index.apply(event, before.as_deref());
+        }
+        match (event, &before) {
+            (Event::Apply(now), Some(before)) => Change::between(before.as_ref(), now),
+            _ => Change::Any,
         }
     }
 }
@@ -326,13 +363,14 @@ fn usable<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Option<K
 
 fn woken_by<K: Clone>(
     event: &Event<K>,
+    change: Change,
     stores: &Stores,
-    dependants: fn(&K, &Stores) -> BTreeSet<Trigger>,
+    dependants: Dependants<K>,
 ) -> BTreeSet<Trigger> {
     match event {
         // Filling: one InitDone follows and wakes everything.
         Event::Init | Event::InitApply(_) => BTreeSet::new(),
         Event::InitDone => BTreeSet::from([Trigger::Everything]),
-        Event::Apply(object) | Event::Delete(object) => dependants(object, stores),
+        Event::Apply(object) | Event::Delete(object) => dependants(object, change, stores),
     }
 }

@@ -121,15 +121,8 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> IndexWriter<K> {
         }
     }
 
-    /// Notes `event`, which `into_cache` puts into the cache.
-    pub(super) fn apply(&mut self, event: &Event<K>, into_cache: impl FnOnce()) {
-        let before = match event {
-            Event::Apply(object) | Event::Delete(object) => {
-                self.index.store.get(&ObjectRef::from_obj(object))
-            }
-            Event::Init | Event::InitApply(_) | Event::InitDone => None,
-        };
-        into_cache();
+    /// Notes `event`, which the cache has taken in; `before` is what it had of the object.
+    pub(super) fn apply(&mut self, event: &Event<K>, before: Option<&K>) {
         let terms = self.index.terms;
         let mut entries = self
             .index
@@ -142,14 +135,11 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> IndexWriter<K> {
             Event::InitDone => *entries = std::mem::take(&mut self.listed),
             Event::Apply(object) => {
                 if let Some(before) = before {
-                    remove(&mut entries, before.as_ref(), terms);
+                    remove(&mut entries, before, terms);
                 }
                 insert(&mut entries, object, terms);
             }
-            Event::Delete(object) => {
-                let before = before.as_deref().unwrap_or(object);
-                remove(&mut entries, before, terms);
-            }
+            Event::Delete(object) => remove(&mut entries, before.unwrap_or(object), terms),
         }
     }
 }
@@ -187,6 +177,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::stores::Cache;
 
     fn domain(name: &str, domain: &str, pool: &str, senders: &[&str]) -> SendingDomain {
         let senders: Vec<_> = senders
@@ -201,20 +192,19 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
-    /// Applies events and tells what the index says after each.
+    /// A cache whose index is looked at from outside.
     struct World {
-        writer: reflector::store::Writer<SendingDomain>,
-        index: IndexWriter<SendingDomain>,
+        cache: Cache<SendingDomain>,
+        index: Index<SendingDomain>,
     }
 
     impl World {
         fn apply(&mut self, event: Event<SendingDomain>) {
-            let Self { writer, index } = self;
-            index.apply(&event, || writer.apply_watcher_event(&event));
+            self.cache.apply(&event);
         }
 
         fn find(&self, term: &Term) -> Vec<String> {
-            let found = self.index.index.find("mail", term);
+            let found = self.index.find("mail", term);
             found.iter().map(|object| object.name_any()).collect()
         }
     }
@@ -222,8 +212,9 @@ mod tests {
     #[test]
     fn objects_are_found_by_what_they_are_now() {
         let (store, writer) = reflector::store();
-        let index = IndexWriter::new(Index::new(store, of_domain));
-        let mut world = World { writer, index };
+        let index = Index::new(store, of_domain);
+        let cache = Cache::indexed(writer, &index);
+        let mut world = World { cache, index };
         let pool = |name: &str| Term::Pool(name.into());
         let sender = Term::Sender("app".into());
         world.apply(Event::Init);
@@ -252,7 +243,7 @@ mod tests {
         assert_eq!(world.find(&pool("two")), ["a"], "the old list holds on");
         world.apply(Event::InitDone);
         assert_eq!(world.find(&pool("two")), ["c"]);
-        let entries = world.index.index.entries.read().unwrap();
+        let entries = world.index.entries.read().unwrap();
         assert_eq!(entries["mail"].len(), 2, "nothing is left of what is gone");
     }
 }

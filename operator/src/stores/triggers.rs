@@ -9,16 +9,20 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Resource, ResourceExt as _};
 use postrider_crds::{RelayPool, SendingDomain, SuppressionList, SuppressionSource};
 
-use super::{Stores, Term};
+use super::{Change, Stores, Term};
 use crate::{
     keys,
     names::{POOL_LABEL, SUPPRESSION_SHARD_LABEL},
     queues::Trigger,
 };
 
-/// A pool wakes itself, its domains (egress addresses, existence) and its lists.
-pub(super) fn of_pool(pool: &RelayPool, stores: &Stores) -> BTreeSet<Trigger> {
+/// A pool wakes itself, and, unless it is just its status that changed, its domains (egress
+/// addresses, existence) and its lists: a status is written each minute while mail flows.
+pub(super) fn of_pool(pool: &RelayPool, change: Change, stores: &Stores) -> BTreeSet<Trigger> {
     let (namespace, name) = (pool.namespace().unwrap_or_default(), pool.name_any());
+    if change == Change::SameGeneration {
+        return BTreeSet::from([Trigger::Pool(namespace, name)]);
+    }
     let mut woken = dependants_of_pool(&namespace, &name, stores);
     for list in &pool.spec.suppression_lists {
         woken.insert(Trigger::List(namespace.clone(), list.name.clone()));
@@ -28,7 +32,7 @@ pub(super) fn of_pool(pool: &RelayPool, stores: &Stores) -> BTreeSet<Trigger> {
 }
 
 /// A domain wakes itself, its pool, and whoever claims the same domain.
-pub(super) fn of_domain(domain: &SendingDomain, stores: &Stores) -> BTreeSet<Trigger> {
+pub(super) fn of_domain(domain: &SendingDomain, _: Change, stores: &Stores) -> BTreeSet<Trigger> {
     let namespace = domain.namespace().unwrap_or_default();
     let claim = Term::Domain(domain.spec.domain.clone());
     let rivals = stores.domains_by.find(&namespace, &claim);
@@ -43,7 +47,7 @@ pub(super) fn of_domain(domain: &SendingDomain, stores: &Stores) -> BTreeSet<Tri
 }
 
 /// A list wakes itself and the pools that name it.
-pub(super) fn of_list(list: &SuppressionList, stores: &Stores) -> BTreeSet<Trigger> {
+pub(super) fn of_list(list: &SuppressionList, _: Change, stores: &Stores) -> BTreeSet<Trigger> {
     let (namespace, name) = (list.namespace().unwrap_or_default(), list.name_any());
     let pools = stores.pools.state_filter(|pool| {
         pool.metadata.namespace == list.metadata.namespace
@@ -58,9 +62,9 @@ pub(super) fn of_list(list: &SuppressionList, stores: &Stores) -> BTreeSet<Trigg
 }
 
 /// A Secret wakes its owner and everyone who refers to it.
-pub(super) fn of_secret(secret: &Secret, stores: &Stores) -> BTreeSet<Trigger> {
+pub(super) fn of_secret(secret: &Secret, change: Change, stores: &Stores) -> BTreeSet<Trigger> {
     let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
-    let mut woken = of_child(secret, stores);
+    let mut woken = of_child(secret, change, stores);
     if let Some(domain) = secret.labels().get(keys::DOMAIN_LABEL) {
         woken.insert(Trigger::Domain(namespace.clone(), domain.clone()));
         let domain = super::get(&stores.domains, &namespace, domain);
@@ -103,9 +107,9 @@ pub(super) fn of_secret(secret: &Secret, stores: &Stores) -> BTreeSet<Trigger> {
 }
 
 /// A ConfigMap wakes its pool and the lists that read it.
-pub(super) fn of_config_map(map: &ConfigMap, stores: &Stores) -> BTreeSet<Trigger> {
+pub(super) fn of_config_map(map: &ConfigMap, change: Change, stores: &Stores) -> BTreeSet<Trigger> {
     let (namespace, name) = (map.namespace().unwrap_or_default(), map.name_any());
-    let mut woken = of_child(map, stores);
+    let mut woken = of_child(map, change, stores);
     woken.extend(lists_with_source(&namespace, stores, |source| {
         source
             .config_map_ref
@@ -118,7 +122,8 @@ pub(super) fn of_config_map(map: &ConfigMap, stores: &Stores) -> BTreeSet<Trigge
 /// What belongs to a pool wakes the pool.
 pub(super) fn of_child<K: Resource<DynamicType = ()>>(
     child: &K,
-    _stores: &Stores,
+    _: Change,
+    _: &Stores,
 ) -> BTreeSet<Trigger> {
     let namespace = child.namespace().unwrap_or_default();
     let pool = child.labels().get(POOL_LABEL).cloned();
@@ -148,4 +153,45 @@ fn lists_with_source(
         .iter()
         .map(|list| Trigger::List(namespace.to_owned(), list.name_any()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::watcher::Event;
+    use serde_json::json;
+
+    use super::*;
+    use crate::stores::Cache;
+
+    fn object<K: serde::de::DeserializeOwned>(kind: &str, generation: i64, spec: &str) -> K {
+        let spec: serde_json::Value = serde_json::from_str(spec).unwrap();
+        serde_json::from_value(json!({
+            "apiVersion": "postrider.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": "x", "namespace": "mail", "uid": "u", "generation": generation},
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_status_of_a_pool_wakes_the_pool_alone() {
+        let (stores, writers) = Stores::new();
+        let mut domains = Cache::indexed(writers.domains, &stores.domains_by);
+        let spec = r#"{"domain": "example.com", "poolRef": {"name": "x"}}"#;
+        domains.apply(&Event::Apply(object("SendingDomain", 1, spec)));
+        let mut pools = Cache::from(writers.pools);
+        let spec = r#"{"hostname": "mail.example.net"}"#;
+        let mut woken = |generation, status: &str| {
+            let mut pool: RelayPool = object("RelayPool", generation, spec);
+            pool.status = Some(serde_json::from_str(status).unwrap());
+            let change = pools.apply(&Event::Apply(pool.clone()));
+            of_pool(&pool, change, &stores)
+        };
+        let (mail, x) = ("mail".to_owned(), "x".to_owned());
+        let own = Trigger::Pool(mail.clone(), x.clone());
+        let both = BTreeSet::from([own.clone(), Trigger::Domain(mail, x)]);
+        assert_eq!(woken(1, "{}"), both, "a new pool");
+        assert_eq!(woken(1, r#"{"replicas": 2}"#), BTreeSet::from([own]));
+        assert_eq!(woken(2, r#"{"replicas": 2}"#), both, "another spec");
+    }
 }
