@@ -149,6 +149,21 @@ impl Stores {
         (stores, writers)
     }
 
+    /// Caches that hold these objects.
+    #[cfg(test)]
+    pub(crate) fn holding(domains: &[SendingDomain], secrets: &[Secret]) -> Self {
+        let (stores, writers) = Self::new();
+        let mut cache = Cache::indexed(writers.domains, &stores.domains_by);
+        for domain in domains {
+            cache.apply(&Event::Apply(domain.clone()));
+        }
+        let mut cache = Cache::indexed(writers.secrets, &stores.secrets_by);
+        for secret in secrets {
+            cache.apply(&Event::Apply(secret.clone()));
+        }
+        stores
+    }
+
     /// Waits until every cache holds all that there is. Any number of tasks may wait, which
     /// `Store::wait_until_ready` does not offer: it wakes only the last that asked.
     ///

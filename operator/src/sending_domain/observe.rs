@@ -24,7 +24,7 @@ use crate::{
         domains,
         loaded::{PoolKey, Reach},
     },
-    stores::{self, Term},
+    stores::{self, Stores, Term},
 };
 
 /// All that a plan is made from.
@@ -159,7 +159,7 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
     let rival = domains::rival(domain, &claims).map(|rival| rival.name_any());
     let sender_problems = match rival {
         Some(_) => Vec::new(),
-        None => sender_problems(domain, &namespace, ctx),
+        None => sender_problems(domain, &namespace, &ctx.stores),
     };
     let pool_key = PoolKey {
         namespace: namespace.clone(),
@@ -187,8 +187,8 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
 }
 
 /// What is wrong with the senders of `domain`, which its pool serves.
-fn sender_problems(domain: &SendingDomain, namespace: &str, ctx: &Context) -> Vec<SenderProblem> {
-    let secret = |name: &str| stores::get(&ctx.stores.secrets, namespace, name);
+fn sender_problems(domain: &SendingDomain, namespace: &str, stores: &Stores) -> Vec<SenderProblem> {
+    let secret = |name: &str| stores::get(&stores.secrets, namespace, name);
     let own = domain.spec.senders.iter();
     let own: Vec<&str> = own.map(|s| s.secret_ref.name.as_str()).collect();
     let likes: BTreeSet<String> = own
@@ -196,10 +196,10 @@ fn sender_problems(domain: &SendingDomain, namespace: &str, ctx: &Context) -> Ve
         .filter_map(|name| credentials::username(secret(name)?.as_ref()))
         .flat_map(|username| {
             let term = Term::Username(username);
-            ctx.stores.secrets_by.find(namespace, &term)
+            stores.secrets_by.find(namespace, &term)
         })
         .map(|secret| secret.name_any())
-        .filter(|name| serves_sender(&domain.spec.pool_ref.name, name, namespace, ctx))
+        .filter(|name| serves_sender(&domain.spec.pool_ref.name, name, namespace, stores))
         .collect();
     let mut names: BTreeSet<&str> = likes.iter().map(String::as_str).collect();
     names.extend(&own);
@@ -210,8 +210,8 @@ fn sender_problems(domain: &SendingDomain, namespace: &str, ctx: &Context) -> Ve
 }
 
 /// True when `pool` serves a domain that names `sender`.
-fn serves_sender(pool: &str, sender: &str, namespace: &str, ctx: &Context) -> bool {
-    let domains = &ctx.stores.domains_by;
+fn serves_sender(pool: &str, sender: &str, namespace: &str, stores: &Stores) -> bool {
+    let domains = &stores.domains_by;
     let naming = domains.find(namespace, &Term::Sender(sender.to_owned()));
     naming.iter().any(|domain| {
         let claim = Term::Domain(domain.spec.domain.clone());
@@ -343,4 +343,70 @@ async fn look_at_dmarc(
         minimum: spec.verification.minimum_dmarc_policy,
     };
     Some(dmarc::check(resolver, expected).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn domain(name: &str, domain: &str, pool: &str, sender: &str) -> SendingDomain {
+        serde_json::from_value(json!({
+            "apiVersion": "postrider.dev/v1alpha1", "kind": "SendingDomain",
+            "metadata": {"name": name, "namespace": "mail"},
+            "spec": {"domain": domain, "poolRef": {"name": pool},
+                     "senders": [{"secretRef": {"name": sender}}]},
+        }))
+        .unwrap()
+    }
+
+    fn login(name: &str, created: &str, username: &str) -> Secret {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "mail", "creationTimestamp": created},
+            "data": {"username": username, "password": "cGFzc3dvcmQ="},
+        }))
+        .unwrap()
+    }
+
+    /// "same" and "else", as Secrets hold them.
+    const SAME: &str = "c2FtZQ==";
+    const ELSE: &str = "ZWxzZQ==";
+
+    /// What each domain is told of its senders is what the pool, which looks at all, comes to.
+    #[test]
+    fn a_domain_and_its_pool_agree_on_senders() {
+        let domains = [
+            domain("a", "a.example", "one", "young"),
+            domain("b", "b.example", "one", "old"),
+            domain("c", "c.example", "one", "other"),
+            domain("d", "d.example", "one", "missing"),
+            domain("e", "e.example", "two", "oldest"),
+            domain("f", "f.example", "two", "young"),
+            // Its rival "a" has the domain, so what it names does not count.
+            domain("z", "a.example", "one", "oldest"),
+        ];
+        let secrets = [
+            login("young", "2026-03-01T00:00:00Z", SAME),
+            login("old", "2026-02-01T00:00:00Z", SAME),
+            login("oldest", "2026-01-01T00:00:00Z", SAME),
+            login("other", "2026-01-01T00:00:00Z", ELSE),
+        ];
+        let stores = Stores::holding(&domains, &secrets);
+        let all: Vec<_> = domains.iter().cloned().map(Arc::new).collect();
+        let mut conflicts = 0;
+        for domain in &domains[..6] {
+            let served = domains::served(&domain.spec.pool_ref.name, &all);
+            let secret = |name: &str| stores::get(&stores.secrets, "mail", name);
+            let pool = senders(credentials::named(&served), secret);
+            let own = &domain.spec.senders[0].secret_ref.name;
+            let expected: Vec<_> = pool.problems.get(own).cloned().into_iter().collect();
+            let told = sender_problems(domain, "mail", &stores);
+            assert_eq!(told, expected, "{}", domain.name_any());
+            conflicts += told.len();
+        }
+        assert_eq!(conflicts, 3, "young in both pools, and the missing one");
+    }
 }
