@@ -17,6 +17,8 @@ pub mod types {
     pub const DMARC_VERIFIED: &str = "DMARCVerified";
     /// SendingDomain: the return path domain has its MX.
     pub const RETURN_PATH_VERIFIED: &str = "ReturnPathVerified";
+    /// SendingDomain: a DKIM key is on its way to sign.
+    pub const ROTATING: &str = "Rotating";
     /// RelayPool: at least one member accepts mail.
     pub const AVAILABLE: &str = "Available";
     /// RelayPool: members are being created, replaced or removed.
@@ -65,6 +67,24 @@ pub mod reasons {
     pub const KEYS_GENERATED: &str = "KeysGenerated";
     /// A key Secret cannot be read.
     pub const KEY_INVALID: &str = "KeyInvalid";
+    /// Name servers or caches of the world may still have something else than a key's record.
+    pub const WAITING_FOR_PROPAGATION: &str = "WaitingForPropagation";
+    /// Relays have not reported a key, or the end of one, yet.
+    pub const WAITING_FOR_RELAYS: &str = "WaitingForRelays";
+    /// A rotation waits for keys of earlier ones to retire.
+    pub const WAITING_FOR_RETIREMENT: &str = "WaitingForRetirement";
+    /// No key is on its way.
+    pub const UP_TO_DATE: &str = "UpToDate";
+    /// A key's record is seen everywhere.
+    pub const KEY_VISIBLE: &str = "KeyVisible";
+    /// Relays sign with a key from now on.
+    pub const KEY_ACTIVATED: &str = "KeyActivated";
+    /// Relays sign with a key no more.
+    pub const KEY_RETIRED: &str = "KeyRetired";
+    /// A key's record is no longer wanted.
+    pub const KEY_WITHDRAWN: &str = "KeyWithdrawn";
+    /// A key is gone for good.
+    pub const KEY_DELETED: &str = "KeyDeleted";
     /// Keys are verified but not yet loaded by every relay.
     pub const KEYS_LOADING: &str = "KeysLoading";
     /// The named pool does not exist.

@@ -5,7 +5,7 @@
     reason = "KubeSchema repeats each struct, pub and all, in a function"
 )]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,33 @@ pub struct Dkim {
     #[serde(default = "Dkim::default_prefix")]
     #[x_kube(validation = Rule::new("size(self) <= 40").message("must be at most 40 characters, so that the selector fits a DNS label"))]
     pub selector_prefix: Selector,
+    /// When keys are replaced. Default: only when asked.
+    #[serde(default, skip_serializing_if = "Rotation::is_default")]
+    pub rotation: Rotation,
+}
+
+/// When keys are replaced by new ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rotation {
+    /// Age at which a key that signs is replaced. Absent: keys do not age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("must be longer than 0s; leave it out to keep keys"))]
+    pub every: Option<Duration>,
+    /// Least time the record of a replaced key is kept published; never shorter than mail may be
+    /// in the pool's queue and a day on its way. Default: 7d.
+    #[serde(default = "Rotation::default_retire_after")]
+    pub retire_after: Duration,
+    /// Any text; a changed one replaces every key once, such as a date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[!-~]+( [!-~]+)*$')").message("must be printable ASCII without spaces at its ends, such as a date"))]
+    pub trigger: Option<String>,
+    /// Selectors of keys that are known to strangers: each is replaced now, stops signing as soon
+    /// as its successor signs, and its record is withdrawn at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub revoke: Vec<Selector>,
 }
 
 /// A DKIM key that is wanted.
@@ -203,7 +230,7 @@ pub struct SendingDomainStatus {
     /// The generation this status speaks of; -1: none yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, KeysReady, SPFVerified, DKIMVerified, DMARCVerified, ReturnPathVerified.
+    /// Ready, KeysReady, SPFVerified, DKIMVerified, DMARCVerified, ReturnPathVerified, Rotating.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Every record to publish, the wanted text beside the one seen.
@@ -281,11 +308,20 @@ pub enum RecordPurpose {
 #[serde(rename_all = "camelCase", default)]
 pub struct DkimStatus {
     /// Keys that sign.
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 32))]
     pub active: Vec<KeyStatus>,
     /// Keys on their way to sign.
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 32))]
     pub pending: Vec<KeyStatus>,
+    /// Keys that sign no more, whose records are still published.
+    #[schemars(length(max = 32))]
+    pub retiring: Vec<KeyStatus>,
+    /// When the next key is old enough to be replaced; absent when keys do not age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_rotation: Option<Time>,
+    /// The `spec.dkim.rotation.trigger` that every key that signs was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
 }
 
 /// A DKIM key.
@@ -298,6 +334,35 @@ pub struct KeyStatus {
     pub algorithm: KeyAlgorithm,
     /// The Secret that holds it.
     pub secret: String,
+    /// How far it is on its way.
+    pub state: KeyState,
+    /// Since when it is there.
+    pub since: Time,
+    /// When the wait it is in ends, if that is known: the caches of the world for a published key,
+    /// the queues for a retiring one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+}
+
+/// How far a DKIM key is on its way, in this order.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum KeyState {
+    /// It exists.
+    Generated,
+    /// Its record is listed to be published.
+    Published,
+    /// Every name server has its record, and no cache can have anything else.
+    Visible,
+    /// Every relay has loaded it.
+    Loaded,
+    /// Relays sign with it.
+    Active,
+    /// Relays sign with it no more; its record has to stay for what is on its way.
+    Retiring,
+    /// Its record is no longer wanted.
+    Withdrawn,
 }
 
 impl SendingDomainSpec {
@@ -321,6 +386,28 @@ impl Default for Dkim {
         Self {
             keys: Self::default_keys(),
             selector_prefix: Self::default_prefix(),
+            rotation: Rotation::default(),
+        }
+    }
+}
+
+impl Rotation {
+    fn default_retire_after() -> Duration {
+        Duration::from_secs(7 * 86_400)
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self {
+            every: None,
+            retire_after: Self::default_retire_after(),
+            trigger: None,
+            revoke: Vec::new(),
         }
     }
 }

@@ -10,13 +10,14 @@ use hyper::{
     Method, Request, Response, StatusCode, body::Bytes, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::{clock::Clock, metrics::Metrics};
 
 /// Connections served at a time: probes, a few scrapers, a person.
 const CONNECTIONS: usize = 64;
@@ -40,6 +41,7 @@ pub enum Phase {
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
     phase: watch::Receiver<Phase>,
     stop: CancellationToken,
 ) {
@@ -57,9 +59,9 @@ pub async fn serve(
                 continue;
             }
         };
-        let (metrics, phase) = (metrics.clone(), phase.clone());
+        let (metrics, phase, clock) = (metrics.clone(), phase.clone(), clock.clone());
         let service = service_fn(move |request| {
-            let response = answer(&request, &metrics, *phase.borrow());
+            let response = answer(&request, &metrics, *phase.borrow(), clock.now());
             async move { Ok::<_, Infallible>(response) }
         });
         tokio::spawn(async move {
@@ -76,7 +78,12 @@ pub async fn serve(
 }
 
 /// The answer to a request; its body is not read.
-fn answer<B>(request: &Request<B>, metrics: &Metrics, phase: Phase) -> Response<Full<Bytes>> {
+fn answer<B>(
+    request: &Request<B>,
+    metrics: &Metrics,
+    phase: Phase,
+    now: Timestamp,
+) -> Response<Full<Bytes>> {
     if request.method() != Method::GET {
         return respond(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -93,7 +100,7 @@ fn answer<B>(request: &Request<B>, metrics: &Metrics, phase: Phase) -> Response<
                 "filling the caches\n".into(),
             ),
         },
-        "/metrics" => match metrics.render() {
+        "/metrics" => match metrics.render(now) {
             Ok(text) => respond(StatusCode::OK, text.into()),
             Err(error) => respond(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -134,7 +141,7 @@ mod tests {
                 .uri(path)
                 .body(())
                 .unwrap();
-            let response = answer(&request, &metrics, phase);
+            let response = answer(&request, &metrics, phase, Timestamp::UNIX_EPOCH);
             assert_eq!(response.status().as_u16(), status, "{method} {path}");
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     admin::{self, Phase},
     apply::Writer,
     backoff::Backoff,
-    clock::{Clock, SystemClock},
+    clock::{Clock, SteadyTime, SystemClock},
     dns::{HickoryResolver, Resolver, SharedResolver, resolver::ResolverError},
     events::Events,
     lease::{Candidate, Lost},
@@ -76,17 +76,25 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| AppError::Bind { address, source })?;
-    let resolver = HickoryResolver::new(&settings.resolvers, metrics.clone())?;
+    let resolver = HickoryResolver::new(&settings.resolvers, metrics.clone())?
+        .with_authorities(settings.dns.authority());
     let resolver = SharedResolver::new(Arc::new(resolver), clock.clone());
     let config = client_config().await?;
     let (phase, phases) = watch::channel(Phase::Filling);
-    let admin = admin::serve(listener, metrics.clone(), phases, stop.child_token());
+    let admin = admin::serve(
+        listener,
+        metrics.clone(),
+        clock.clone(),
+        phases,
+        stop.child_token(),
+    );
     let mut background = JoinSet::new();
     background.spawn(admin);
 
     let process = Process {
         settings: Arc::new(settings),
         metrics,
+        steady: SteadyTime::new(clock.now(), clock.monotonic()),
         clock,
         client: client(config.clone())?,
         resolver: Arc::new(resolver),
@@ -119,6 +127,7 @@ struct Process {
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
+    steady: SteadyTime,
     client: Client,
     resolver: Arc<dyn Resolver>,
     phase: watch::Sender<Phase>,
@@ -216,6 +225,7 @@ impl Process {
             namespace,
             settings: self.settings.clone(),
             clock: self.clock.clone(),
+            steady: self.steady,
             stores,
             queues,
             writer: Writer::new(self.client.clone()),

@@ -14,7 +14,7 @@
 //! becoming a write on every visit.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt::Debug,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -174,6 +174,54 @@ impl Writer {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Like [`Self::delete`], only while the object is as it was read: an error answers "conflict"
+    /// when it changed since, which its `resourceVersion` tells.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses or does not answer.
+    pub async fn delete_as_read<K: Kind>(&self, object: &K) -> Result<(), Error> {
+        let name = object.name_any();
+        let action = describe::<K>("delete", Some(&name));
+        let api = self.api::<K>(object.meta().namespace.as_deref());
+        let parameters = DeleteParams {
+            preconditions: Some(kube::api::Preconditions {
+                uid: object.meta().uid.clone(),
+                resource_version: object.resource_version(),
+            }),
+            ..DeleteParams::background()
+        };
+        match call(action, api.delete(&name, &parameters)).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets annotations of an object, or removes those that are `None`, only while it is as it was
+    /// read: an error answers "conflict" when it changed since.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses or does not answer; also when the object is gone.
+    pub async fn annotate_as_read<K: Kind>(
+        &self,
+        object: &K,
+        annotations: &BTreeMap<&'static str, Option<String>>,
+    ) -> Result<(), Error> {
+        let name = object.name_any();
+        let action = describe::<K>("annotate", Some(&name));
+        let patch = json!({"metadata": {
+            "uid": object.meta().uid,
+            "resourceVersion": object.meta().resource_version,
+            "annotations": annotations,
+        }});
+        let api = self.api::<K>(object.meta().namespace.as_deref());
+        let parameters = PatchParams::default();
+        let patch = Patch::Merge(&patch);
+        call(action, api.patch_metadata(&name, &parameters, &patch)).await?;
+        Ok(())
     }
 
     /// Sets one annotation of a live object.

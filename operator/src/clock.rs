@@ -15,6 +15,34 @@ pub trait Clock: Send + Sync {
     fn monotonic(&self) -> Duration;
 }
 
+/// Wall time that does not jump: what it was at one moment, and the monotonic time since.
+///
+/// Waits that outlive the process are measured by it. A clock that is set in between neither ends
+/// nor prolongs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SteadyTime {
+    start: Timestamp,
+    started: Duration,
+}
+
+impl SteadyTime {
+    /// It is `wall` at the monotonic time `monotonic`.
+    #[must_use]
+    pub const fn new(wall: Timestamp, monotonic: Duration) -> Self {
+        Self {
+            start: wall,
+            started: monotonic,
+        }
+    }
+
+    /// The time at `monotonic`.
+    #[must_use]
+    pub fn at(&self, monotonic: Duration) -> Timestamp {
+        let passed = monotonic.saturating_sub(self.started);
+        self.start.saturating_add(passed).unwrap_or(Timestamp::MAX)
+    }
+}
+
 /// The machine's clocks.
 #[derive(Debug)]
 pub struct SystemClock {

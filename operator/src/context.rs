@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     apply::Writer,
     backoff::Backoff,
-    clock::Clock,
+    clock::{Clock, SteadyTime},
     dns::Resolver,
     events::Events,
     looks::Looks,
@@ -33,6 +33,8 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Wall time that does not jump.
+    pub steady: SteadyTime,
     /// Caches of all watched objects of the scope.
     pub stores: Stores,
     /// Wakes controllers of the scope.
@@ -66,5 +68,11 @@ impl Context {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The time that waits are measured by which outlive the process.
+    #[must_use]
+    pub fn steady_now(&self) -> Timestamp {
+        self.steady.at(self.clock.monotonic())
     }
 }

@@ -9,10 +9,14 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use postrider_crds::KeyStatus;
 use prometheus::{
     Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
+
+use crate::keys::algorithm_name;
 
 /// Upper bounds of the reconciliation histogram, in seconds: from a look at the caches to the
 /// slowest API call that is waited for.
@@ -28,8 +32,19 @@ pub struct Metrics {
     reconcile_seconds: HistogramVec,
     condition: GaugeVec,
     dns_lookups: IntCounterVec,
+    key_age: GaugeVec,
+    /// When keys began to sign, by resource.
+    keys: Mutex<HashMap<Key, Vec<SigningKey>>>,
     /// Condition types shown, by kind and resource, so that they can be taken back.
     shown: Mutex<HashMap<(&'static str, Key), HashSet<String>>>,
+}
+
+/// A key that signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SigningKey {
+    selector: String,
+    algorithm: &'static str,
+    since: Timestamp,
 }
 
 /// How a reconciliation ended.
@@ -76,6 +91,14 @@ impl Metrics {
             Opts::new("postrider_dns_lookups_total", "DNS lookups by result."),
             &["result"],
         )?;
+        let key_age = GaugeVec::new(
+            Opts::new(
+                "postrider_dkim_key_age_seconds",
+                "Time since relays began to sign with a DKIM key.",
+            ),
+            &["namespace", "name", "selector", "algorithm"],
+        )?;
+        registry.register(Box::new(key_age.clone()))?;
         registry.register(Box::new(reconcile_seconds.clone()))?;
         registry.register(Box::new(condition.clone()))?;
         registry.register(Box::new(dns_lookups.clone()))?;
@@ -84,6 +107,8 @@ impl Metrics {
             reconcile_seconds,
             condition,
             dns_lookups,
+            key_age,
+            keys: Mutex::default(),
             shown: Mutex::default(),
         })
     }
@@ -127,20 +152,45 @@ impl Metrics {
         }
     }
 
+    /// Shows the ages of the keys that sign for a SendingDomain in place of those shown before.
+    pub fn show_keys(&self, resource: &Key, active: &[KeyStatus]) {
+        let keys = active.iter().map(|key| SigningKey {
+            selector: key.selector.to_string(),
+            algorithm: algorithm_name(key.algorithm),
+            since: key.since.0,
+        });
+        let mut all = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(resource.clone(), keys.collect());
+    }
+
     /// Takes back every series of a deleted resource.
     pub fn forget(&self, kind: &'static str, resource: &Key) {
+        if kind == "SendingDomain" {
+            let mut all = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+            all.remove(resource);
+        }
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         for gone in shown.remove(&(kind, resource.clone())).unwrap_or_default() {
             self.hide(kind, resource, &gone);
         }
     }
 
-    /// All metrics in the Prometheus text format.
+    /// All metrics in the Prometheus text format, ages as of `now`.
     ///
     /// # Errors
     ///
     /// When a metric cannot be written out.
-    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+    pub fn render(&self, now: Timestamp) -> Result<Vec<u8>, prometheus::Error> {
+        self.key_age.reset();
+        let all = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((namespace, name), keys) in all.iter() {
+            for key in keys {
+                let age = now.duration_since(key.since).as_secs_f64().max(0.0);
+                let labels = [namespace, name, key.selector.as_str(), key.algorithm];
+                self.key_age.with_label_values(&labels).set(age);
+            }
+        }
+        drop(all);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
@@ -163,10 +213,34 @@ mod tests {
     use crate::conditions::{Fact, Status, merge};
 
     #[test]
+    fn ages_are_those_of_the_moment_and_go_with_their_keys() {
+        let metrics = Metrics::new().unwrap();
+        let key = ("mail".to_owned(), "shop".to_owned());
+        let since = "2026-01-01T00:00:00Z";
+        let active: Vec<KeyStatus> = serde_json::from_value(serde_json::json!([{
+            "selector": "pr-1", "algorithm": "Ed25519", "secret": "s", "state": "Active",
+            "since": since,
+        }]))
+        .unwrap();
+        metrics.show_keys(&key, &active);
+        let text = |at: &str| {
+            let now = at.parse().unwrap();
+            String::from_utf8(metrics.render(now).unwrap()).unwrap()
+        };
+        let labels = r#"{algorithm="Ed25519",name="shop",namespace="mail",selector="pr-1"}"#;
+        for (at, age) in [("2026-01-01T00:01:30Z", 90), ("2025-12-31T00:00:00Z", 0)] {
+            let line = format!("postrider_dkim_key_age_seconds{labels} {age}\n");
+            assert!(text(at).contains(&line), "{}", text(at));
+        }
+        metrics.forget("SendingDomain", &key);
+        assert!(!text(since).contains("pr-1"));
+    }
+
+    #[test]
     fn conditions_come_and_go() {
         let metrics = Metrics::new().unwrap();
         let key = ("mail".to_owned(), "default".to_owned());
-        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let facts = |types: &[&'static str]| -> Vec<Condition> {
             let facts: Vec<Fact> = types
                 .iter()
@@ -175,16 +249,16 @@ mod tests {
             merge(&[], &facts, 1, now)
         };
         metrics.show_conditions("RelayPool", &key, &facts(&["Ready", "Stalled"]));
-        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        let text = String::from_utf8(metrics.render(now).unwrap()).unwrap();
         assert!(text.contains(r#"postrider_condition{kind="RelayPool",name="default",namespace="mail",status="True",type="Stalled"} 1"#), "{text}");
         metrics.show_conditions("RelayPool", &key, &facts(&["Ready"]));
-        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        let text = String::from_utf8(metrics.render(now).unwrap()).unwrap();
         assert!(
             !text.contains("Stalled") && text.contains("Ready"),
             "{text}"
         );
         metrics.forget("RelayPool", &key);
-        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        let text = String::from_utf8(metrics.render(now).unwrap()).unwrap();
         assert!(!text.contains("default"), "{text}");
     }
 }

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 
 use clap::{Args, Parser, ValueEnum};
 
+use crate::dns::authority::{AuthoritySettings, DNS_PORT, ZoneServer};
+
 /// Arguments of `postrider-operator`.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "postrider-operator", version, about = "The Postrider operator")]
@@ -21,6 +23,9 @@ pub struct Settings {
     /// be given several times. None: those of /etc/resolv.conf.
     #[arg(long = "resolver", value_name = "ADDRESS:PORT")]
     pub resolvers: Vec<SocketAddr>,
+    /// How the name servers of zones are asked.
+    #[command(flatten)]
+    pub dns: DnsSettings,
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9090")]
     pub metrics_address: SocketAddr,
@@ -30,6 +35,34 @@ pub struct Settings {
     /// Form of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// How the name servers of zones are asked.
+#[derive(Clone, Debug, Args)]
+pub struct DnsSettings {
+    /// Port of the name servers that zones name.
+    #[arg(long, value_name = "PORT", default_value_t = DNS_PORT)]
+    pub authority_port: u16,
+    /// Name server to ask about a zone and all below in place of those the zone names, as
+    /// ZONE=ADDRESS:PORT: where those the world asks cannot be reached from here. May be given several
+    /// times, also for one zone.
+    #[arg(long = "authority", value_name = "ZONE=ADDRESS:PORT")]
+    pub authorities: Vec<ZoneServer>,
+    /// Shortest time between a DKIM record on every name server and the use of its key; longer where
+    /// a TTL asks for it.
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    pub propagation_minimum: postrider_crds::Duration,
+}
+
+impl DnsSettings {
+    /// The same for the resolver.
+    #[must_use]
+    pub fn authority(&self) -> AuthoritySettings {
+        AuthoritySettings {
+            port: self.authority_port,
+            servers: self.authorities.clone(),
+        }
+    }
 }
 
 /// How this process proves to be the only one at work.
@@ -88,10 +121,15 @@ mod tests {
             "--watch-namespace=a",
             "--watch-namespace=b",
             "--resolver=10.0.0.10:53",
+            "--authority=example.com=10.0.0.53:53",
+            "--authority=example.com=[2001:db8::53]:5353",
         ])
         .unwrap();
         assert_eq!(settings.watch_namespaces, ["a", "b"]);
         assert_eq!(settings.resolvers.len(), 1);
+        let authority = settings.dns.authority();
+        assert_eq!((authority.port, authority.servers.len()), (53, 2));
+        assert_eq!(settings.dns.propagation_minimum.as_secs(), 60);
     }
 
     #[test]
@@ -103,6 +141,15 @@ mod tests {
                 &["--relay-image=x", "--resolver=10.0.0.10"][..],
                 "10.0.0.10",
             ),
+            (
+                &["--relay-image=x", "--authority=example.com:53"][..],
+                "write ZONE=ADDRESS:PORT",
+            ),
+            (
+                &["--relay-image=x", "--authority=example.com=ns1"][..],
+                "\"ns1\" is no ADDRESS:PORT",
+            ),
+            (&["--relay-image=x", "--propagation-minimum=1x"][..], "1x"),
             (&[][..], "--relay-image"),
         ] {
             let error = parse(arguments).expect_err(part).to_string();

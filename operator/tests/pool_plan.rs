@@ -21,7 +21,7 @@ use postrider_crds::{
         Report,
     },
 };
-use postrider_operator::keys::{DkimKey, KeyState};
+use postrider_operator::keys::{DkimKey, KeyState, Life};
 use postrider_operator::relay_pool::{
     certificates::{Certificates, Submission, TlsProblem},
     credentials::Senders,
@@ -515,7 +515,8 @@ fn a_keyring_says_what_it_was_rendered_from_unless_it_does_not_fit() {
         sending_domain: "d".into(),
         selector: "pr-1".parse().unwrap(),
         algorithm: KeyAlgorithm::RSA2048,
-        state: KeyState::Active,
+        life: Life::new(jiff::Timestamp::UNIX_EPOCH, None)
+            .at(KeyState::Active, jiff::Timestamp::UNIX_EPOCH),
         private_key: "x".repeat(MAX_DOCUMENT),
     }];
     assert_eq!(reach(&seen).admission, None, "relays keep the old one");

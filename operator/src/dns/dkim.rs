@@ -6,9 +6,11 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mail_auth::common::{parse::TxtRecordParser as _, verify::DomainKey};
-use postrider_crds::{DomainName, Selector, condition::reasons, relay_config::KeyAlgorithm};
+use postrider_crds::{
+    DomainName, RecordState, Selector, condition::reasons, relay_config::KeyAlgorithm,
+};
 
-use super::{Answer, Finding, Resolver, tags};
+use super::{Answer, Finding, Resolver, Sight, tags};
 
 /// The public half of a signing key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,85 @@ impl PublicKey {
         let kind = kind(self.algorithm);
         let key = STANDARD.encode(&self.bytes);
         format!("v=DKIM1; k={kind}; p={key}")
+    }
+
+    /// The text of the record that revokes the key (RFC 6376 §3.6.1, an empty `p=`).
+    #[must_use]
+    pub fn revocation(&self) -> String {
+        format!("v=DKIM1; k={}; p=", kind(self.algorithm))
+    }
+}
+
+/// What the zone's own name servers say of the record of `key` under `selector`.
+pub async fn sight(
+    resolver: &dyn Resolver,
+    selector: &Selector,
+    domain: &DomainName,
+    key: &PublicKey,
+) -> Sight {
+    let name = selector.record_name(domain);
+    let authorities = resolver.authorities(&name).await;
+    authorities.sight(|texts| match texts {
+        [record] => judge(record, key).state == RecordState::Verified,
+        _ => false,
+    })
+}
+
+/// `finding`, which the resolver gave, corrected by what the name servers say: a cache may be behind
+/// them, and one server may be behind another. A record is never called missing when one has it.
+#[must_use]
+pub fn corrected(finding: Finding, sight: &Sight, key: &PublicKey) -> Finding {
+    let failing = match finding.state {
+        RecordState::Missing | RecordState::Mismatch | RecordState::Conflict => true,
+        RecordState::Verified | RecordState::Unknown => false,
+    };
+    match sight {
+        Sight::Everywhere { .. } if failing => Finding::verified(
+            &key.record(),
+            "every name server has this record; the resolver does not yet".into(),
+        ),
+        Sight::Elsewise {
+            some: true,
+            problem,
+            ..
+        } if failing => Finding::spreading(finding.seen, problem),
+        Sight::Unsure { problem } if failing => Finding {
+            state: RecordState::Unknown,
+            reason: reasons::DNS_UNAVAILABLE,
+            message: problem.clone(),
+            ..finding
+        },
+        Sight::NotLooked
+        | Sight::Everywhere { .. }
+        | Sight::Elsewise { .. }
+        | Sight::Unsure { .. } => finding,
+    }
+}
+
+/// Judges what is left of the record of a key that is no longer used: nothing, or a revocation, is
+/// what is wanted.
+pub async fn check_withdrawn(
+    resolver: &dyn Resolver,
+    selector: &Selector,
+    domain: &DomainName,
+) -> Finding {
+    let name = selector.record_name(domain);
+    let revokes =
+        |record: &str| tags::parse(record).is_ok_and(|tags| tags::value(&tags, "p") == Some(""));
+    match resolver.txt(&name).await {
+        Answer::Unavailable(failure) => Finding::unknown(&name, &failure),
+        Answer::NoData | Answer::NxDomain => Finding {
+            seen: None,
+            ..Finding::verified("", "the record is gone, as it should be".into())
+        },
+        Answer::Found { records, .. } => match records.as_slice() {
+            [record] if revokes(record) => Finding::verified(record, String::new()),
+            records => Finding::mismatch(
+                reasons::RECORD_MISMATCH,
+                &records.join(" | "),
+                "nothing signs with this key any more; remove the record, or empty its p=".into(),
+            ),
+        },
     }
 }
 

@@ -11,7 +11,10 @@ use std::{
 
 use futures::{FutureExt as _, future, future::BoxFuture};
 
-use super::resolver::{Answer, Failure, FailureKind, MailExchange, Resolver};
+use super::{
+    authority::{Authorities, Said, ServerAnswer, Trouble},
+    resolver::{Answer, Failure, FailureKind, MailExchange, Resolver},
+};
 
 /// A zone: what is not in it does not exist.
 #[derive(Default)]
@@ -24,6 +27,8 @@ pub(crate) struct FakeResolver {
     pub(crate) addresses: BTreeMap<String, Vec<IpAddr>>,
     /// Names by address.
     pub(crate) ptr: BTreeMap<IpAddr, Vec<String>>,
+    /// What the name servers say of a name, where that is not what the resolver says.
+    pub(crate) authorities: BTreeMap<String, Authorities>,
     /// Names that get no answer.
     pub(crate) failing: BTreeSet<String>,
     /// How many questions were asked.
@@ -113,5 +118,26 @@ impl Resolver for FakeResolver {
     fn ptr(&self, address: IpAddr) -> BoxFuture<'_, Answer<String>> {
         let answer = self.answer(&address.to_string(), self.ptr.get(&address).cloned());
         future::ready(answer).boxed()
+    }
+
+    fn authorities<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Authorities> {
+        let said = match self.answer(name, self.txt.get(name).cloned()) {
+            Answer::Found { records, ttl } => Said::Records {
+                texts: records,
+                ttl,
+            },
+            Answer::NoData => Said::NoData,
+            Answer::NxDomain => Said::NxDomain,
+            Answer::Unavailable(_) => Said::Nothing(Trouble::Timeout),
+        };
+        let answers = vec![ServerAnswer {
+            server: "ns.example.net (192.0.2.53)".into(),
+            said,
+        }];
+        let same = Authorities::Answered {
+            answers,
+            cached: 300,
+        };
+        future::ready(self.authorities.get(name).cloned().unwrap_or(same)).boxed()
     }
 }

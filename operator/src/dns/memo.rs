@@ -9,7 +9,10 @@ use std::{
 
 use futures::{FutureExt as _, future::BoxFuture};
 
-use super::resolver::{Answer, MailExchange, Resolver};
+use super::{
+    authority::Authorities,
+    resolver::{Answer, MailExchange, Resolver},
+};
 
 /// Keeps the answers of `inner`, troubles included: a check sees one state of the world.
 pub(super) struct Memo<'r> {
@@ -55,6 +58,10 @@ impl Resolver for Memo<'_> {
 
     fn ptr(&self, address: IpAddr) -> BoxFuture<'_, Answer<String>> {
         once(&self.ptr, address, move || self.inner.ptr(address)).boxed()
+    }
+
+    fn authorities<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Authorities> {
+        self.inner.authorities(name)
     }
 }
 

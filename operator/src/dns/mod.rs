@@ -8,6 +8,7 @@
 
 use postrider_crds::{RecordState, condition::reasons};
 
+pub mod authority;
 pub mod dkim;
 pub mod dmarc;
 mod memo;
@@ -20,6 +21,7 @@ mod tags;
 #[cfg(test)]
 pub(crate) mod fake;
 
+pub use authority::Sight;
 pub use resolver::{Answer, Failure, HickoryResolver, Resolver};
 pub use shared::SharedResolver;
 
@@ -106,6 +108,18 @@ impl Finding {
     pub(crate) fn found_at(mut self, name: &str) -> Self {
         self.found_at = Some(name.to_owned());
         self
+    }
+
+    /// Some name servers have the record and others do not, or not yet; `problem` names one.
+    pub(crate) fn spreading(seen: Option<String>, problem: &str) -> Self {
+        Self {
+            state: RecordState::Unknown,
+            reason: reasons::WAITING_FOR_PROPAGATION,
+            seen,
+            message: format!("{problem}, while another name server has the record"),
+            wanted: None,
+            found_at: None,
+        }
     }
 
     /// DNS gave no answer to the question about `name`.

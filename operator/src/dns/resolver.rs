@@ -21,12 +21,13 @@ use hickory_resolver::{
     net::{DnsError, NetError, NoRecords, runtime::TokioRuntimeProvider},
     proto::{
         op::ResponseCode,
-        rr::{Name, RData, Record, RecordType},
+        rr::{Name, RData, Record, RecordType, rdata::TXT},
     },
     system_conf::read_system_conf,
 };
 use rustls::crypto::aws_lc_rs;
 
+use super::authority::{Authorities, AuthoritySettings, walk::Walk};
 use crate::metrics::{LookupResult, Metrics};
 
 /// Longest wait for one answer, retries and the turn to TCP included.
@@ -134,6 +135,8 @@ pub trait Resolver: Send + Sync {
     fn ipv6<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Answer<IpAddr>>;
     /// Names an address maps back to, lower case, without trailing dot.
     fn ptr(&self, address: IpAddr) -> BoxFuture<'_, Answer<String>>;
+    /// What each name server of the name's zone says of its TXT records.
+    fn authorities<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Authorities>;
 }
 
 /// Why a resolver cannot be set up.
@@ -152,6 +155,7 @@ pub enum ResolverError {
 pub struct HickoryResolver {
     inner: TokioResolver,
     servers: Arc<str>,
+    authorities: AuthoritySettings,
     metrics: Arc<Metrics>,
 }
 
@@ -184,8 +188,18 @@ impl HickoryResolver {
         Ok(Self {
             inner: builder.build().map_err(ResolverError::Setup)?,
             servers: label.into(),
+            authorities: AuthoritySettings::default(),
             metrics,
         })
+    }
+
+    /// The same resolver, which finds and asks name servers as `settings` say.
+    #[must_use]
+    pub fn with_authorities(self, settings: AuthoritySettings) -> Self {
+        Self {
+            authorities: settings,
+            ..self
+        }
     }
 
     async fn ask<T>(
@@ -238,14 +252,7 @@ impl HickoryResolver {
 impl Resolver for HickoryResolver {
     fn txt<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Answer<String>> {
         self.ask(absolute(name), RecordType::TXT, |data| match data {
-            RData::TXT(txt) => {
-                let joined: Vec<u8> = txt
-                    .txt_data
-                    .iter()
-                    .flat_map(|s| s.iter().copied())
-                    .collect();
-                Some(String::from_utf8_lossy(&joined).into_owned())
-            }
+            RData::TXT(txt) => Some(joined(txt)),
             _ => None,
         })
         .boxed()
@@ -289,6 +296,32 @@ impl Resolver for HickoryResolver {
         )
         .boxed()
     }
+
+    fn authorities<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Authorities> {
+        async move {
+            let walk = Walk {
+                resolver: &self.inner,
+                settings: &self.authorities,
+            };
+            let authorities = match absolute(name) {
+                Ok(name) => walk.txt(name).await,
+                Err(kind) => Authorities::Unknown(format!("{name} {}", kind.text())),
+            };
+            self.metrics.dns_lookup(match &authorities {
+                Authorities::Answered { .. } => LookupResult::Found,
+                Authorities::Unknown(_) => LookupResult::Failed,
+            });
+            authorities
+        }
+        .boxed()
+    }
+}
+
+/// The strings of a TXT record as one (RFC 7208 §3.3).
+pub(super) fn joined(txt: &TXT) -> String {
+    let strings = txt.txt_data.iter();
+    let octets: Vec<u8> = strings.flat_map(|s| s.iter().copied()).collect();
+    String::from_utf8_lossy(&octets).into_owned()
 }
 
 /// Looks at records of the wanted type only: a CNAME on the way is no record of the answer.

@@ -20,7 +20,10 @@ use futures::{
 };
 use tokio::sync::Semaphore;
 
-use super::resolver::{Answer, MailExchange, Resolver};
+use super::{
+    authority::Authorities,
+    resolver::{Answer, MailExchange, Resolver},
+};
 use crate::clock::Clock;
 
 /// Most questions under way.
@@ -168,6 +171,15 @@ impl Resolver for SharedResolver {
             async move { inner.ptr(address).await }.boxed()
         })
     }
+
+    /// Never shared: what each server says now is the question.
+    fn authorities<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Authorities> {
+        async move {
+            let _turn = self.asked.acquire().await.ok();
+            self.inner.authorities(name).await
+        }
+        .boxed()
+    }
 }
 
 fn lock<K, T>(table: &Table<K, T>) -> MutexGuard<'_, HashMap<K, Entry<T>>> {
@@ -234,6 +246,10 @@ mod tests {
 
         fn ptr(&self, address: IpAddr) -> BoxFuture<'_, Answer<String>> {
             self.inner.ptr(address)
+        }
+
+        fn authorities<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Authorities> {
+            self.inner.authorities(name)
         }
     }
 

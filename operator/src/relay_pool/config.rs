@@ -20,7 +20,7 @@ use postrider_crds::{
 };
 
 use super::{credentials::Senders, loaded::RenderedDomain};
-use crate::keys::DkimKey;
+use crate::keys::{DkimKey, Life, signing_states};
 
 /// Largest message: 25 MiB, which most receivers take.
 const MESSAGE_BYTES: u64 = 25 * 1024 * 1024;
@@ -129,13 +129,15 @@ pub fn rendered_domains(
 }
 
 fn entry(domain: &SendingDomain, keys: &[&DkimKey], senders: &Senders) -> DomainEntry {
+    let lives: Vec<&Life> = keys.iter().map(|key| &key.life).collect();
     let mut signing: Vec<SigningKey> = keys
         .iter()
-        .filter_map(|key| {
+        .zip(signing_states(&lives))
+        .filter_map(|(key, state)| {
             Some(SigningKey {
                 selector: key.selector.clone(),
                 algorithm: key.algorithm,
-                state: key.state.signing_state()?,
+                state: state?,
                 private_key: key.private_key.clone(),
             })
         })
@@ -230,7 +232,8 @@ mod tests {
             sending_domain: domain.into(),
             selector: selector.parse().unwrap(),
             algorithm: KeyAlgorithm::Ed25519,
-            state,
+            life: Life::new(jiff::Timestamp::UNIX_EPOCH, None)
+                .at(state, jiff::Timestamp::UNIX_EPOCH),
             private_key: "PEM".into(),
         }
     }
@@ -248,7 +251,7 @@ mod tests {
     fn keys_the_world_cannot_see_are_not_rendered() {
         let spec = json!({"domain": "example.com", "poolRef": {"name": "default"}});
         let keys = [
-            key("d", "pr-1", KeyState::Pending),
+            key("d", "pr-1", KeyState::Published),
             key("d", "pr-2", KeyState::Visible),
             key("d", "pr-3", KeyState::Active),
             key("other", "pr-4", KeyState::Active),

@@ -15,6 +15,9 @@ use postrider_crds::{
     relay_config::{Admission, Report, SUPPRESSION_SHARDS, layout, shard_of},
 };
 
+/// Pods named in a message; the rest will be named when these are done.
+const MAX_LAGGING: usize = 3;
+
 /// Namespace and name of a RelayPool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolKey {
@@ -165,6 +168,29 @@ impl PoolState {
             awaited: self.awaited(&document, digest).cloned().collect(),
         }
     }
+
+    /// True when the rendered keyring has no `selector` of `domain` and is loaded by every pod there
+    /// should be; without a pod nobody can sign.
+    #[must_use]
+    pub fn selector_released_everywhere(&self, domain: &DomainName, selector: &Selector) -> bool {
+        let entry = self.rendered.domains.get(domain);
+        entry.is_none_or(|entry| !entry.selectors.contains(selector))
+            && !self.rendered.documents.is_empty()
+            && self.lagging(domain).next().is_none()
+    }
+
+    /// Names of the pods that do not report the rendered keyring of `domain`, and of those that do
+    /// not exist yet.
+    pub fn lagging(&self, domain: &DomainName) -> impl Iterator<Item = &str> {
+        let document = layout::keyring(shard_of(domain));
+        let digest = self.rendered.documents.get(&document);
+        let members = self.rendered.members.iter();
+        let behind = members.filter(move |(name, uid)| {
+            let report = uid.as_ref().and_then(|uid| self.report(name, uid));
+            report.is_none_or(|report| report.documents.get(&document) != digest)
+        });
+        behind.map(|(name, _)| name.as_str())
+    }
 }
 
 /// The keyrings of domains that are rendered from another state of their SendingDomain, whether or
@@ -223,6 +249,31 @@ impl Loaded {
     pub fn reach(&self, pool: &PoolKey, domain: &DomainName, uid: &str, generation: i64) -> Reach {
         self.with(pool, |state| state.reach(domain, uid, generation))
             .unwrap_or_default()
+    }
+
+    /// True when no pod of `pool` can sign with `selector` of `domain` any more: each has reported a
+    /// keyring without it.
+    #[must_use]
+    pub fn selector_released_everywhere(
+        &self,
+        pool: &PoolKey,
+        domain: &DomainName,
+        selector: &Selector,
+    ) -> bool {
+        self.with(pool, |state| {
+            state.selector_released_everywhere(domain, selector)
+        })
+        .unwrap_or(false)
+    }
+
+    /// Up to [`MAX_LAGGING`] pods of `pool` that do not report the rendered keyring of `domain`.
+    #[must_use]
+    pub fn lagging(&self, pool: &PoolKey, domain: &DomainName) -> Vec<String> {
+        self.with(pool, |state| {
+            let pods = state.lagging(domain).take(MAX_LAGGING);
+            pods.map(str::to_owned).collect()
+        })
+        .unwrap_or_default()
     }
 
     /// All that is known of `pool`.
@@ -362,6 +413,25 @@ mod tests {
         assert_eq!(again, None, "the same report is no change");
         let other = "pr-2".parse().unwrap();
         assert!(!loaded.selector_loaded_everywhere(&pool(), &domain(), &other));
+    }
+
+    #[test]
+    fn a_key_is_released_once_every_member_reports_a_keyring_without_it() {
+        let loaded = Loaded::default();
+        let released = |selector: &str| {
+            loaded.selector_released_everywhere(&pool(), &domain(), &selector.parse().unwrap())
+        };
+        assert!(!released("pr-2"), "nothing is rendered yet");
+        let members = [("p-0", Some("u0")), ("p-1", None)];
+        loaded.set_rendered(&pool(), rendered(&members));
+        reports(&loaded, "p-0", "u0", "d1");
+        assert!(!released("pr-2"));
+        assert_eq!(loaded.lagging(&pool(), &domain()), ["p-1"]);
+        loaded.set_rendered(&pool(), rendered(&members[..1]));
+        assert!(released("pr-2") && !released("pr-1"));
+        assert!(loaded.lagging(&pool(), &domain()).is_empty());
+        loaded.set_rendered(&pool(), rendered(&[]));
+        assert!(released("pr-2"), "no pod, no signature");
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Writes what a plan asks for: key Secrets, key states, the status, events. In that order, so that
+//! Writes what a plan asks for: key Secrets, steps of keys, the status, events. In that order, so that
 //! a status never tells of what was not written.
 //!
 //! Guarantees: a crash between any two writes is made good by the next plan. A key's Secret has a
-//! name that depends on the object and the algorithm alone, and is created, never applied: a second
-//! attempt collides and changes nothing.
+//! name that depends on the object and the keys there are alone, and is created, never applied: a
+//! second attempt collides and changes nothing. A step is written only onto the version of the
+//! Secret it was planned on; where somebody was faster, all is planned anew.
 
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{Resource as _, ResourceExt as _};
@@ -11,14 +12,14 @@ use postrider_crds::{Selector, SendingDomain};
 
 use super::{
     key,
+    observe::Read,
     plan::{NewKey, Plan},
 };
 use crate::{
     Context, Error,
     error::Retry,
-    keys::{DkimKey, KeyState, STATE_ANNOTATION},
+    keys::{DkimKey, Life},
     names::DOMAIN_MANAGER,
-    stores,
 };
 
 /// Writes `plan` for `domain`.
@@ -31,14 +32,22 @@ pub async fn apply(domain: &SendingDomain, plan: &Plan, ctx: &Context) -> Result
         generate(domain, new, ctx).await?;
     }
     let namespace = domain.namespace().unwrap_or_default();
+    let as_read = |secret: &str, read: &Read| {
+        let mut object = Secret::default();
+        object.metadata.name = Some(secret.to_owned());
+        object.metadata.namespace = Some(namespace.clone());
+        object.metadata.uid = Some(read.uid.clone());
+        object.metadata.resource_version = Some(read.version.clone());
+        object
+    };
     for transition in &plan.transitions {
-        // Deleted in between: its watch event brings us back.
-        if let Some(secret) = stores::get(&ctx.stores.secrets, &namespace, &transition.secret) {
-            let state = transition.to.to_string();
-            ctx.writer
-                .annotate(secret.as_ref(), STATE_ANNOTATION, &state)
-                .await?;
-        }
+        let object = as_read(&transition.secret, &transition.read);
+        let annotations = transition.to.annotations();
+        ctx.writer.annotate_as_read(&object, &annotations).await?;
+    }
+    for deletion in &plan.delete {
+        let object = as_read(&deletion.secret, &deletion.read);
+        ctx.writer.delete_as_read(&object).await?;
     }
     let current = domain.status.as_ref();
     ctx.writer
@@ -62,9 +71,15 @@ async fn generate(domain: &SendingDomain, new: &NewKey, ctx: &Context) -> Result
         .await
         .map_err(|error| failed(error.to_string()))?
         .map_err(|error| failed(error.to_string()))?;
-    let selector = selector(&domain.spec.dkim.selector_prefix, fastrand::u32(..))
+    let selector = selector(&domain.spec.dkim.selector_prefix, fastrand::u64(..))
         .map_err(|error| failed(error.to_string()))?;
-    let secret = secret(domain, new, selector, private_key);
+    let life = Life::new(ctx.steady_now(), domain.spec.dkim.rotation.trigger.clone());
+    let made = Made {
+        selector,
+        life,
+        private_key,
+    };
+    let secret = secret(domain, new, made);
     match ctx.writer.create(&secret).await {
         Err(error) if error.retry() == Retry::Soon => {
             tracing::info!(secret = new.secret, "the key's Secret exists already");
@@ -74,22 +89,31 @@ async fn generate(domain: &SendingDomain, new: &NewKey, ctx: &Context) -> Result
     }
 }
 
-/// `<prefix>-<short id>`. 32 random bits: a selector is not met twice in the life of a domain.
+/// `<prefix>-<short id>`. 40 random bits: of a thousand keys that a domain may have in its life, two
+/// share a selector once in two million lives.
 fn selector(
     prefix: &Selector,
-    random: u32,
+    random: u64,
 ) -> Result<Selector, postrider_crds::domain::SelectorError> {
-    format!("{prefix}-{random:08x}").parse()
+    let id = random & 0xff_ffff_ffff;
+    format!("{prefix}-{id:010x}").parse()
 }
 
-fn secret(domain: &SendingDomain, new: &NewKey, selector: Selector, private_key: String) -> Secret {
+/// What a new key is made of.
+struct Made {
+    selector: Selector,
+    life: Life,
+    private_key: String,
+}
+
+fn secret(domain: &SendingDomain, new: &NewKey, made: Made) -> Secret {
     let key = DkimKey {
         secret: new.secret.clone(),
         sending_domain: domain.name_any(),
-        selector,
+        selector: made.selector,
         algorithm: new.algorithm,
-        state: KeyState::Pending,
-        private_key,
+        life: made.life,
+        private_key: made.private_key,
     };
     let mut secret = key.to_secret();
     secret.metadata.namespace = domain.namespace();
@@ -108,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_secret_is_a_pending_key_owned_by_the_domain() {
+    fn the_secret_is_a_generated_key_owned_by_the_domain() {
         let mut domain = SendingDomain::new(
             "example",
             serde_json::from_value(serde_json::json!({
@@ -123,15 +147,21 @@ mod tests {
             algorithm: KeyAlgorithm::Ed25519,
         };
         let private = key::generate(new.algorithm).unwrap();
-        let selector = selector(&domain.spec.dkim.selector_prefix, 0xab).unwrap();
-        assert_eq!(selector.as_str(), "pr-000000ab");
-        let secret = secret(&domain, &new, selector, private);
+        let selector = selector(&domain.spec.dkim.selector_prefix, u64::MAX).unwrap();
+        assert_eq!(selector.as_str(), "pr-ffffffffff");
+        let life = Life::new(jiff::Timestamp::UNIX_EPOCH, None);
+        let made = Made {
+            selector,
+            life,
+            private_key: private,
+        };
+        let secret = secret(&domain, &new, made);
         assert_eq!(secret.metadata.namespace.as_deref(), Some("mail"));
         assert_eq!(secret.owner_references()[0].uid, "u");
         let key = DkimKey::try_from(&secret).unwrap();
         assert_eq!(
-            (key.state, key.sending_domain.as_str()),
-            (KeyState::Pending, "example")
+            (key.life.state, key.sending_domain.as_str()),
+            (crate::keys::KeyState::Generated, "example")
         );
     }
 }

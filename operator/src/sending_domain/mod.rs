@@ -19,6 +19,7 @@ pub mod key;
 pub mod observe;
 pub mod plan;
 pub mod records;
+pub mod rotation;
 
 /// A wait is made shorter or longer by up to this part of it, so that many domains spread.
 const JITTER: f64 = 0.1;
@@ -49,11 +50,12 @@ fn reconcile(
             None => observe::look(ctx.resolver.as_ref(), &observation).await,
         };
         let observation = observation.with_look(&look);
-        let plan = plan::plan(&observation, ctx.now());
+        let plan = plan::plan(&observation, ctx.steady_now());
         apply::apply(&domain, &plan, &ctx).await?;
         let key = (domain.namespace().unwrap_or_default(), domain.name_any());
         ctx.metrics
             .show_conditions("SendingDomain", &key, &plan.status.conditions);
+        ctx.metrics.show_keys(&key, &plan.status.dkim.active);
         let now = ctx.clock.monotonic();
         let due = kept.map_or_else(
             || {
@@ -63,7 +65,10 @@ fn reconcile(
             },
             |(_, due)| due,
         );
-        Ok(Action::requeue(due.saturating_sub(now)))
+        let look = due.saturating_sub(now);
+        Ok(Action::requeue(
+            plan.next_step.map_or(look, |step| step.min(look)),
+        ))
     }
     .boxed()
 }

@@ -10,15 +10,15 @@ use futures::future;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use postrider_crds::{
-    DomainName, EgressRange, RelayPool, Requirement, Selector, SendingDomain, SendingDomainSpec,
-    SendingDomainStatus, relay_config::KeyAlgorithm,
+    DomainName, Duration, EgressRange, RelayPool, Requirement, Selector, SendingDomain,
+    SendingDomainSpec, SendingDomainStatus, relay_config::KeyAlgorithm,
 };
 
-use super::key;
+use super::{key, plan::fails};
 use crate::{
     Context, Error,
-    dns::{Finding, Resolver, dkim, dkim::PublicKey, dmarc, return_path, spf},
-    keys::{self, DkimKey, KeyState},
+    dns::{Finding, Resolver, Sight, dkim, dkim::PublicKey, dmarc, return_path, spf},
+    keys::{self, DkimKey, KeyState, Life},
     relay_pool::{
         credentials::{self, SenderProblem, senders},
         domains,
@@ -46,14 +46,25 @@ pub struct Observation {
     pub rival: Option<String>,
     /// The domain's keys.
     pub keys: Vec<KeyFacts>,
-    /// Key Secrets that cannot be used, one sentence each.
-    pub unusable_keys: Vec<String>,
+    /// Key Secrets that cannot be used.
+    pub unusable_keys: Vec<UnusableKey>,
     /// Senders who cannot log in, in the order of the spec.
     pub sender_problems: Vec<SenderProblem>,
     /// How far the pool's relays are with the domain.
     pub reach: Reach,
     /// What DNS says about everything but keys.
     pub findings: Findings,
+    /// Seconds between a key's record on every name server and the key's use, at least.
+    pub floor: u32,
+}
+
+/// A key Secret that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusableKey {
+    /// Its name.
+    pub secret: String,
+    /// What is wrong with it, in a sentence that names it.
+    pub problem: String,
 }
 
 /// What a domain needs to know of its pool.
@@ -63,6 +74,8 @@ pub struct PoolFacts {
     pub hostname: String,
     /// `spec.egress.addresses`.
     pub egress: Vec<EgressRange>,
+    /// `spec.delivery.expireAfter`: how long mail may wait.
+    pub expire_after: Duration,
 }
 
 /// A key and what is known of it.
@@ -75,13 +88,30 @@ pub struct KeyFacts {
     /// Its kind.
     pub algorithm: KeyAlgorithm,
     /// How far it is.
-    pub state: KeyState,
+    pub life: Life,
+    /// The Secret as it was read: `metadata.uid` and `metadata.resourceVersion`.
+    pub read: Read,
     /// Its public half.
     pub public: PublicKey,
     /// Whether every pod of the pool has it.
     pub loaded: bool,
+    /// Whether no pod of the pool has it any more.
+    pub released: bool,
+    /// Pods that have not reported the keyring with it, some of them when there are many.
+    pub lagging: Vec<String>,
     /// What DNS says about its record; `None`: not looked yet.
     pub finding: Option<Finding>,
+    /// What the name servers say about its record.
+    pub sight: Sight,
+}
+
+/// Which version of an object was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub version: String,
 }
 
 /// What DNS says; `None`: not looked, because it is not asked for or what is needed is not known.
@@ -100,14 +130,14 @@ pub struct Findings {
 pub struct Inputs {
     generation: i64,
     pool: Option<PoolFacts>,
-    keys: Vec<(Selector, PublicKey)>,
+    keys: Vec<(Selector, PublicKey, KeyState)>,
 }
 
 /// One look at DNS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     findings: Findings,
-    keys: BTreeMap<Selector, Finding>,
+    keys: BTreeMap<Selector, (Finding, Sight)>,
 }
 
 impl Observation {
@@ -117,7 +147,7 @@ impl Observation {
         let mut keys: Vec<_> = self
             .keys
             .iter()
-            .map(|key| (key.selector.clone(), key.public.clone()))
+            .map(|key| (key.selector.clone(), key.public.clone(), key.life.state))
             .collect();
         keys.sort_by(|a, b| a.0.cmp(&b.0));
         Inputs {
@@ -132,7 +162,10 @@ impl Observation {
     pub fn with_look(mut self, look: &Look) -> Self {
         self.findings = look.findings.clone();
         for key in &mut self.keys {
-            key.finding = look.keys.get(&key.selector).cloned();
+            if let Some((finding, sight)) = look.keys.get(&key.selector) {
+                key.finding = Some(finding.clone());
+                key.sight = sight.clone();
+            }
         }
         self
     }
@@ -183,6 +216,7 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
         sender_problems,
         reach,
         findings: Findings::default(),
+        floor: u32::try_from(ctx.settings.dns.propagation_minimum.as_secs()).unwrap_or(u32::MAX),
     })
 }
 
@@ -224,6 +258,7 @@ fn pool_facts(pool: &RelayPool) -> PoolFacts {
     PoolFacts {
         hostname: pool.spec.hostname.clone(),
         egress: pool.spec.egress.addresses.clone(),
+        expire_after: pool.spec.delivery.expire_after,
     }
 }
 
@@ -235,7 +270,7 @@ fn own_keys(
     uid: &str,
     ctx: &Context,
     pool: &PoolKey,
-) -> (Vec<KeyFacts>, Vec<String>) {
+) -> (Vec<KeyFacts>, Vec<UnusableKey>) {
     let labelled = Term::KeyOf(domain.name_any());
     let secrets = ctx.stores.secrets_by.find(namespace, &labelled);
     let owned = keys::owned(&secrets, uid);
@@ -248,13 +283,20 @@ fn own_keys(
                 key.loaded = ctx
                     .loaded
                     .selector_loaded_everywhere(pool, domain, selector);
+                key.released = ctx
+                    .loaded
+                    .selector_released_everywhere(pool, domain, selector);
+                key.lagging = ctx.loaded.lagging(pool, domain);
                 keys.push(key);
             }
-            Err(problem) => unusable.push(problem),
+            Err(problem) => unusable.push(UnusableKey {
+                secret: secret.name_any(),
+                problem,
+            }),
         }
     }
     keys.sort_by(|a, b| (a.algorithm, &a.selector).cmp(&(b.algorithm, &b.selector)));
-    unusable.sort();
+    unusable.sort_by(|a, b| a.secret.cmp(&b.secret));
     (keys, unusable)
 }
 
@@ -263,7 +305,7 @@ fn key_facts(secret: &Secret) -> Result<KeyFacts, String> {
         secret: name,
         selector,
         algorithm,
-        state,
+        life,
         private_key,
         ..
     } = DkimKey::try_from(secret).map_err(|error| error.to_string())?;
@@ -274,10 +316,17 @@ fn key_facts(secret: &Secret) -> Result<KeyFacts, String> {
         secret: name,
         selector,
         algorithm,
-        state,
+        life,
+        read: Read {
+            uid: secret.uid().unwrap_or_default(),
+            version: secret.resource_version().unwrap_or_default(),
+        },
         public,
         loaded: false,
+        released: false,
+        lagging: Vec::new(),
         finding: None,
+        sight: Sight::NotLooked,
     })
 }
 
@@ -286,8 +335,8 @@ pub async fn look(resolver: &dyn Resolver, observation: &Observation) -> Look {
     let spec = &observation.spec;
     let return_path = spec.return_path_domain();
     let keys = observation.keys.iter().map(|key| async {
-        let finding = dkim::check(resolver, &key.selector, &spec.domain, &key.public).await;
-        (key.selector.clone(), finding)
+        let looked = look_at_key(resolver, &spec.domain, key).await;
+        (key.selector.clone(), looked)
     });
     let (keys, spf, dmarc, return_path) = future::join4(
         future::join_all(keys),
@@ -307,6 +356,31 @@ pub async fn look(resolver: &dyn Resolver, observation: &Observation) -> Look {
         },
         keys: keys.into_iter().collect(),
     }
+}
+
+/// Asks the resolver, and the name servers themselves where a step depends on all of them: for a key
+/// on its way to sign, and for one that signs when the resolver does not see its record.
+async fn look_at_key(
+    resolver: &dyn Resolver,
+    domain: &DomainName,
+    key: &KeyFacts,
+) -> (Finding, Sight) {
+    let selector = &key.selector;
+    if key.life.state == KeyState::Withdrawn {
+        let finding = dkim::check_withdrawn(resolver, selector, domain).await;
+        return (finding, Sight::NotLooked);
+    }
+    let finding = dkim::check(resolver, selector, domain, &key.public).await;
+    let ask_servers = match key.life.state {
+        KeyState::Generated | KeyState::Published | KeyState::Visible | KeyState::Loaded => true,
+        KeyState::Active | KeyState::Retiring => fails(finding.state),
+        KeyState::Withdrawn => false,
+    };
+    if !ask_servers {
+        return (finding, Sight::NotLooked);
+    }
+    let sight = dkim::sight(resolver, selector, domain, &key.public).await;
+    (dkim::corrected(finding, &sight, &key.public), sight)
 }
 
 async fn look_at_spf(

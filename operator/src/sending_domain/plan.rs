@@ -1,7 +1,8 @@
 //! What to do about a SendingDomain: a pure function of what was observed and the time.
 //!
 //! Promises (property-tested):
-//! * a key becomes Active only when its record was seen to match and every relay has loaded it;
+//! * a key becomes Active only when every name server was seen to have its record and every relay has
+//!   loaded it;
 //! * an answer that did not come takes no key back and never changes what relays do with mail;
 //! * planning on what a plan has brought about asks for no further writes.
 
@@ -15,11 +16,14 @@ use postrider_crds::{
     relay_config::KeyAlgorithm,
 };
 
-use super::observe::Observation;
+use super::{
+    observe::{Observation, Read},
+    rotation,
+};
 use crate::{
     conditions::{self, Fact, Status},
     events::{Notice, Severity},
-    keys::KeyState,
+    keys::{KeyState, Life},
 };
 
 pub mod keys;
@@ -36,14 +40,18 @@ const SLOWEST: Duration = Duration::from_secs(60);
 pub struct Plan {
     /// Keys to make.
     pub generate: Vec<NewKey>,
-    /// Key states to write.
+    /// Steps of keys to write.
     pub transitions: Vec<Transition>,
+    /// Keys to delete.
+    pub delete: Vec<Deletion>,
     /// The status to write, when it differs from the stored one.
     pub status: SendingDomainStatus,
     /// Events to publish.
     pub notices: Vec<Notice>,
     /// When to look at DNS again, without jitter.
     pub next_look: Duration,
+    /// How long until a wait that only time ends is over; `None`: there is none.
+    pub next_step: Option<Duration>,
 }
 
 /// A key to make. The name of its Secret depends on the object and on the keys there are, so
@@ -56,24 +64,41 @@ pub struct NewKey {
     pub algorithm: KeyAlgorithm,
 }
 
-/// A change of a key's state.
+/// A step of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// The Secret that keeps the key.
     pub secret: String,
-    /// The state to write.
-    pub to: KeyState,
+    /// The version of it that the step was planned on.
+    pub read: Read,
+    /// What to write.
+    pub to: Life,
+}
+
+/// A key to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// The Secret that keeps the key.
+    pub secret: String,
+    /// The version of it that this was planned on.
+    pub read: Read,
 }
 
 /// Plans for `observation` as of `now`.
 #[must_use]
 pub fn plan(observation: &Observation, now: Timestamp) -> Plan {
-    let advanced = keys::advance(observation);
-    let generate = keys::to_generate(observation);
+    let advanced = keys::advance(observation, now);
+    let generate = rotation::to_generate(observation, now);
+    let delete = keys::deletions(observation, now);
     let records = wanted::records(observation, &advanced);
-    let verdict = verdict::judge(observation, &advanced, &records, !generate.is_empty());
+    let progress = verdict::Rotation {
+        generating: generate.iter().any(|new| keys::is_first(observation, new)),
+        rotating: rotation::progress(observation, &advanced, now),
+    };
+    let verdict = verdict::judge(observation, &advanced, &records, progress);
     let previous = &observation.previous;
-    let notices = notices(observation, &advanced, &generate, &verdict.facts);
+    let mut notices = notices(observation, &advanced, &generate, &verdict.facts);
+    notices.extend(keys::deletion_notice(&delete));
     let facts = conditions::with_progress(verdict.facts, verdict.progress);
     let status = SendingDomainStatus {
         observed_generation: Some(observation.generation),
@@ -85,28 +110,35 @@ pub fn plan(observation: &Observation, now: Timestamp) -> Plan {
     Plan {
         transitions: keys::transitions(observation, &advanced),
         notices,
-        next_look: next_look(observation, &status, now),
+        next_look: next_look(observation, &advanced, &status, now),
+        next_step: next_step(observation, &advanced, now),
         generate,
+        delete,
         status,
     }
 }
 
-/// The interval of the spec once all is verified; before, sooner the fresher the news: a quarter
-/// of the time since something last changed.
-fn next_look(observation: &Observation, status: &SendingDomainStatus, now: Timestamp) -> Duration {
+/// The interval of the spec once all is verified and no key waits for DNS; before, sooner the fresher
+/// the news: a quarter of the time since something last changed.
+fn next_look(
+    observation: &Observation,
+    advanced: &[Life],
+    status: &SendingDomainStatus,
+    now: Timestamp,
+) -> Duration {
     // Keys and relays are not cured by DNS; their changes wake the controller by themselves.
     let cured_elsewhere = |condition: &Condition| {
-        condition.type_ == types::KEYS_READY
+        [types::KEYS_READY, types::ROTATING].contains(&condition.type_.as_str())
             || [reasons::WAITING_FOR_MEMBERS, reasons::SCALED_TO_ZERO]
                 .contains(&condition.reason.as_str())
     };
     let unmet = status
         .conditions
         .iter()
-        .filter(|condition| condition.status != "True" && !cured_elsewhere(condition));
-    let latest = unmet
-        .map(|condition| condition.last_transition_time.0)
-        .max();
+        .filter(|condition| condition.status != "True" && !cured_elsewhere(condition))
+        .map(|condition| condition.last_transition_time.0);
+    let waiting = advanced.iter().filter(|life| waits_for_dns(life.state));
+    let latest = unmet.chain(waiting.map(|life| life.since)).max();
     match latest {
         None => observation.spec.verification.interval.to_std(),
         Some(since) => {
@@ -116,10 +148,27 @@ fn next_look(observation: &Observation, status: &SendingDomainStatus, now: Times
     }
 }
 
+const fn waits_for_dns(state: KeyState) -> bool {
+    match state {
+        KeyState::Generated | KeyState::Published | KeyState::Visible | KeyState::Loaded => true,
+        KeyState::Active | KeyState::Retiring | KeyState::Withdrawn => false,
+    }
+}
+
+/// How long until the first of the waits that only time ends is over.
+fn next_step(observation: &Observation, advanced: &[Life], now: Timestamp) -> Option<Duration> {
+    let keys = observation.keys.iter().zip(advanced);
+    let deadlines = keys.filter_map(|(key, life)| rotation::deadline(observation, key, life));
+    let next = deadlines.filter(|at| *at > now).min()?;
+    let wait = next.duration_since(now);
+    // Stored times are whole seconds.
+    Some(wait.unsigned_abs() + Duration::from_secs(1))
+}
+
 /// Events for what changed between the stored status and now.
 fn notices(
     observation: &Observation,
-    advanced: &[KeyState],
+    advanced: &[Life],
     generate: &[NewKey],
     facts: &[Fact],
 ) -> Vec<Notice> {
@@ -136,8 +185,8 @@ fn notices(
             ),
         });
     }
-    for (key, state) in observation.keys.iter().zip(advanced) {
-        notices.extend(keys::notice(key, *state));
+    for (key, life) in observation.keys.iter().zip(advanced) {
+        notices.extend(keys::notice(observation, key, life));
     }
     notices.extend(facts.iter().filter_map(|fact| turned(observation, fact)));
     notices.extend(new_sender_problems(observation));
@@ -205,7 +254,7 @@ fn new_sender_problems(observation: &Observation) -> Vec<Notice> {
 }
 
 /// True for a published record that is known not to do its duty.
-fn fails(state: RecordState) -> bool {
+pub(super) const fn fails(state: RecordState) -> bool {
     match state {
         RecordState::Missing | RecordState::Mismatch | RecordState::Conflict => true,
         RecordState::Verified | RecordState::Unknown => false,

@@ -1,182 +1,170 @@
-//! The way of a DKIM key: Pending, Visible, Active.
-//!
-//! ```text
-//! Pending -- record seen, matches --> Visible -- loaded by every relay --> Active
-//! Visible -- record known to be gone or wrong --> Pending
-//! Active  -- record known to be gone or wrong, and another Active key verifies --> Pending
-//! Active  -- algorithm no longer in the spec, all others Active --> Pending
-//! ```
-//!
-//! A key whose algorithm left the spec goes on signing until all wanted keys do; then it is put
-//! away as Pending and its record is no longer listed. Its Secret stays: listing the algorithm again
-//! takes the same key up again, and nothing that could still be needed is destroyed.
+//! The domain's keys in its status and events, and the steps of [`rotation`] as writes.
 
-use std::cmp::Reverse;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use postrider_crds::{DkimStatus, KeyStatus, condition::reasons};
 
-use postrider_crds::{DkimStatus, KeyStatus, RecordState, condition::reasons, digest};
-
-use super::{NewKey, Transition, fails};
+use super::{Deletion, NewKey, Transition};
 use crate::{
     events::{Notice, Severity},
-    keys::{KeyState, algorithm_name},
-    sending_domain::observe::{KeyFacts, Observation},
+    keys::{KeyState, Life},
+    sending_domain::{
+        observe::{KeyFacts, Observation},
+        rotation,
+    },
 };
 
-/// Characters of the SendingDomain's name in a Secret's name; a digest of the UID tells longer
-/// ones apart.
-const STEM: usize = 40;
-/// Hex digits of that digest.
-const UID_DIGITS: usize = 8;
+/// Keys of one state that the status shows.
+const MAX_SHOWN: usize = 32;
 
-/// The state each key of `observation` is in from now on, in the same order.
+/// The life each key of `observation` has from `now` on, in the same order.
 #[must_use]
-pub fn advance(observation: &Observation) -> Vec<KeyState> {
-    observation
-        .keys
-        .iter()
-        .map(|key| next(observation, key))
-        .collect()
+pub fn advance(observation: &Observation, now: Timestamp) -> Vec<Life> {
+    rotation::advance(observation, now)
 }
 
-fn next(observation: &Observation, key: &KeyFacts) -> KeyState {
-    let seen = key.finding.as_ref().map(|finding| finding.state);
-    let verified = seen == Some(RecordState::Verified);
-    let failing = seen.is_some_and(fails);
-    let wanted = is_wanted(observation, key);
-    match key.state {
-        KeyState::Pending if wanted && verified => KeyState::Visible,
-        KeyState::Pending => KeyState::Pending,
-        KeyState::Visible if !wanted || failing => KeyState::Pending,
-        KeyState::Visible if verified && key.loaded => KeyState::Active,
-        KeyState::Visible => KeyState::Visible,
-        KeyState::Active if failing && another_verifies(observation, key) => KeyState::Pending,
-        KeyState::Active if !wanted && all_wanted_active(observation) => KeyState::Pending,
-        KeyState::Active => KeyState::Active,
-    }
+/// True when no key of the algorithm exists that `new` is to replace.
+pub(super) fn is_first(observation: &Observation, new: &NewKey) -> bool {
+    let mut keys = observation.keys.iter();
+    !keys.any(|key| key.algorithm == new.algorithm && key.life.state == KeyState::Active)
 }
 
-/// True when `key` is the one to use for an algorithm of the spec: of several, the one furthest on
-/// its way.
-#[must_use]
-pub fn is_wanted(observation: &Observation, key: &KeyFacts) -> bool {
-    let listed = observation
-        .spec
-        .dkim
-        .keys
-        .iter()
-        .any(|spec| spec.algorithm == key.algorithm);
-    let alike = observation
-        .keys
-        .iter()
-        .filter(|other| other.algorithm == key.algorithm);
-    let chosen = alike.min_by_key(|other| (Reverse(other.state), other.secret.as_str()));
-    listed && chosen.is_some_and(|chosen| chosen.secret == key.secret)
-}
-
-fn another_verifies(observation: &Observation, key: &KeyFacts) -> bool {
-    observation.keys.iter().any(|other| {
-        other.secret != key.secret
-            && other.state == KeyState::Active
-            && other
-                .finding
-                .as_ref()
-                .is_some_and(|f| f.state == RecordState::Verified)
-    })
-}
-
-fn all_wanted_active(observation: &Observation) -> bool {
-    observation.spec.dkim.keys.iter().all(|spec| {
-        let keys = observation.keys.iter();
-        keys.filter(|key| key.algorithm == spec.algorithm)
-            .any(|key| key.state == KeyState::Active)
-    })
-}
-
-/// Keys of the spec that do not exist. None while a Secret of ours cannot be read, since it may
-/// hold the key that seems to be missing; and none for a domain that somebody else has.
-#[must_use]
-pub fn to_generate(observation: &Observation) -> Vec<NewKey> {
-    if observation.rival.is_some() || !observation.unusable_keys.is_empty() {
-        return Vec::new();
-    }
-    let wanted = observation.spec.dkim.keys.iter().map(|spec| spec.algorithm);
-    let missing = wanted.filter(|algorithm| {
-        !observation
-            .keys
-            .iter()
-            .any(|key| key.algorithm == *algorithm)
-    });
-    missing
-        .map(|algorithm| NewKey {
-            secret: secret_name(observation, &algorithm_name(algorithm).to_lowercase()),
-            algorithm,
-        })
-        .collect()
-}
-
-fn secret_name(observation: &Observation, kind: &str) -> String {
-    let stem: String = observation.name.chars().take(STEM).collect();
-    let uid: String = digest::of(observation.uid.as_bytes())
-        .chars()
-        .take(UID_DIGITS)
-        .collect();
-    format!("{}-{uid}-{kind}", stem.trim_end_matches(['-', '.']))
-}
-
-/// The states to write.
-pub(super) fn transitions(observation: &Observation, advanced: &[KeyState]) -> Vec<Transition> {
+/// The steps to write. First those towards signing: they never leave a domain with fewer keys.
+pub(super) fn transitions(observation: &Observation, advanced: &[Life]) -> Vec<Transition> {
     let keys = observation.keys.iter().zip(advanced);
-    keys.filter(|(key, state)| key.state != **state)
-        .map(|(key, state)| Transition {
+    let mut changed: Vec<Transition> = keys
+        .filter(|(key, life)| key.life != **life)
+        .map(|(key, life)| Transition {
             secret: key.secret.clone(),
-            to: *state,
+            read: key.read.clone(),
+            to: life.clone(),
+        })
+        .collect();
+    changed.sort_by_key(|transition| transition.to.state > KeyState::Active);
+    changed
+}
+
+/// The Secrets to delete.
+pub(super) fn deletions(observation: &Observation, now: Timestamp) -> Vec<Deletion> {
+    rotation::to_delete(observation, now)
+        .into_iter()
+        .map(|key| Deletion {
+            secret: key.secret.clone(),
+            read: key.read.clone(),
         })
         .collect()
 }
 
-/// The event for a key that starts or stops signing.
-pub(super) fn notice(key: &KeyFacts, state: KeyState) -> Option<Notice> {
-    let (severity, reason, note) = match (key.state, state) {
-        (KeyState::Visible, KeyState::Active) => (
-            Severity::Normal,
-            reasons::VERIFIED,
-            format!("mail is signed with {} from now on", key.selector),
-        ),
-        (KeyState::Active, KeyState::Pending) => {
-            let finding = key.finding.as_ref().filter(|finding| fails(finding.state));
-            let why = finding.map_or("its algorithm is no longer wanted", |f| f.message.as_str());
-            let note = format!("mail is no longer signed with {}: {why}", key.selector);
-            match finding {
-                Some(finding) => (Severity::Warning, finding.reason, note),
-                None => (Severity::Normal, reasons::NOT_REQUIRED, note),
-            }
-        }
-        _ => return None,
-    };
-    Some(Notice {
-        severity,
-        reason,
-        action: "ChangeKey",
+/// The event for keys that go.
+pub(super) fn deletion_notice(deletions: &[Deletion]) -> Option<Notice> {
+    let secrets: Vec<&str> = deletions.iter().map(|d| d.secret.as_str()).collect();
+    let note = format!("deleting withdrawn keys: Secret {}", secrets.join(", "));
+    (!secrets.is_empty()).then_some(Notice {
+        severity: Severity::Normal,
+        reason: reasons::KEY_DELETED,
+        action: "DeleteKey",
         note,
     })
 }
 
+/// The event for a step that somebody may want to know of.
+pub(super) fn notice(observation: &Observation, key: &KeyFacts, to: &Life) -> Option<Notice> {
+    let selector = &key.selector;
+    let normal = |reason, note| {
+        Some(Notice {
+            severity: Severity::Normal,
+            reason,
+            action: "ChangeKey",
+            note,
+        })
+    };
+    let warning = |reason, note| {
+        Some(Notice {
+            severity: Severity::Warning,
+            reason,
+            action: "ChangeKey",
+            note,
+        })
+    };
+    match (key.life.state, to.state) {
+        (KeyState::Active, KeyState::Active) if to.failing && !key.life.failing => {
+            let finding = key.finding.as_ref();
+            let why = finding.map_or("its record is gone", |f| f.message.as_str());
+            let reason = finding.map_or(reasons::RECORD_MISSING, |f| f.reason);
+            let others = "mail is signed with it only while no other key verifies";
+            warning(reason, format!("{selector}: {why}; {others}"))
+        }
+        (KeyState::Active, KeyState::Active) if !to.failing && key.life.failing => normal(
+            reasons::VERIFIED,
+            format!("the record of {selector} is right again; mail is signed with it"),
+        ),
+        (from, to) if from == to => None,
+        (KeyState::Retiring, KeyState::Active) => warning(
+            reasons::KEY_ACTIVATED,
+            format!("mail is signed with {selector} again, because what replaced it is gone"),
+        ),
+        (_, KeyState::Active) => normal(
+            reasons::KEY_ACTIVATED,
+            format!("mail is signed with {selector} from now on"),
+        ),
+        (_, KeyState::Visible) if key.life.state == KeyState::Published => normal(
+            reasons::KEY_VISIBLE,
+            format!("every name server has the record of {selector}"),
+        ),
+        (KeyState::Visible | KeyState::Loaded, KeyState::Published) => {
+            let name = selector.record_name(&observation.spec.domain);
+            let note = format!("{name} is gone again; {selector} waits for it");
+            warning(reasons::RECORD_MISSING, note)
+        }
+        (_, KeyState::Retiring) => normal(
+            reasons::KEY_RETIRED,
+            format!("mail is no longer signed with {selector}; keep its record for now"),
+        ),
+        (_, KeyState::Withdrawn) => {
+            let name = selector.record_name(&observation.spec.domain);
+            let note = format!("{name} is no longer wanted; remove it, or empty its p=");
+            normal(reasons::KEY_WITHDRAWN, note)
+        }
+        _ => None,
+    }
+}
+
 /// The keys by state, for the status.
-pub(super) fn status(observation: &Observation, advanced: &[KeyState]) -> DkimStatus {
-    let mut status = DkimStatus::default();
-    for (key, state) in observation.keys.iter().zip(advanced) {
+pub(super) fn status(observation: &Observation, advanced: &[Life]) -> DkimStatus {
+    let mut status = DkimStatus {
+        next_rotation: rotation::next_rotation(observation, advanced).map(Time),
+        trigger: done_trigger(observation, advanced),
+        ..DkimStatus::default()
+    };
+    for (key, life) in observation.keys.iter().zip(advanced) {
         let shown = KeyStatus {
             selector: key.selector.clone(),
             algorithm: key.algorithm,
             secret: key.secret.clone(),
+            state: life.state,
+            since: Time(life.since),
+            until: rotation::until(observation, key, life).map(Time),
         };
-        match state {
-            KeyState::Active => status.active.push(shown),
-            KeyState::Pending | KeyState::Visible if is_wanted(observation, key) => {
-                status.pending.push(shown);
+        let list = match life.state {
+            KeyState::Active => &mut status.active,
+            KeyState::Retiring | KeyState::Withdrawn => &mut status.retiring,
+            KeyState::Generated | KeyState::Published | KeyState::Visible | KeyState::Loaded => {
+                &mut status.pending
             }
-            KeyState::Pending | KeyState::Visible => {}
+        };
+        if list.len() < MAX_SHOWN {
+            list.push(shown);
         }
     }
     status
+}
+
+/// The trigger that every key that signs was made for.
+fn done_trigger(observation: &Observation, advanced: &[Life]) -> Option<String> {
+    let keys = observation.keys.iter().zip(advanced);
+    let mut signing = keys.filter(|(_, life)| life.state == KeyState::Active);
+    let first = signing.next()?.1.trigger.clone()?;
+    signing
+        .all(|(_, life)| life.trigger.as_ref() == Some(&first))
+        .then_some(first)
 }

@@ -4,16 +4,16 @@ use postrider_crds::{Duration as Interval, Selector, relay_config::Admission};
 
 use super::*;
 use crate::{
-    dns::{Finding, dkim::PublicKey},
+    dns::{Finding, Sight, dkim::PublicKey},
     relay_pool::{credentials::SenderProblem, loaded::Reach},
-    sending_domain::observe::{Findings, KeyFacts, PoolFacts},
+    sending_domain::observe::{Findings, KeyFacts, PoolFacts, UnusableKey},
 };
 
 mod properties;
 
 const ALGORITHMS: [KeyAlgorithm; 2] = [KeyAlgorithm::RSA2048, KeyAlgorithm::Ed25519];
 
-fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
@@ -31,6 +31,7 @@ pub(crate) fn fresh() -> Observation {
         pool: Some(PoolFacts {
             hostname: "mail.example.net".into(),
             egress: vec!["203.0.113.10".parse().unwrap()],
+            expire_after: Interval::from_secs(5 * 86_400),
         }),
         rival: None,
         keys: Vec::new(),
@@ -42,10 +43,11 @@ pub(crate) fn fresh() -> Observation {
             awaited: Vec::new(),
         },
         findings: Findings::default(),
+        floor: 60,
     }
 }
 
-fn finding(state: RecordState) -> Finding {
+pub(crate) fn finding(state: RecordState) -> Finding {
     let (reason, message) = match state {
         RecordState::Verified => (reasons::VERIFIED, ""),
         RecordState::Missing => (reasons::RECORD_MISSING, "publish this record"),
@@ -63,22 +65,55 @@ fn finding(state: RecordState) -> Finding {
     }
 }
 
-fn key(algorithm: KeyAlgorithm, state: KeyState) -> KeyFacts {
+/// What the name servers say where the resolver says `finding`.
+pub(crate) fn sight(state: RecordState) -> Sight {
+    let problem = || "ns.example.net (192.0.2.53) answers otherwise".to_owned();
+    match state {
+        RecordState::Verified => Sight::Everywhere { cached: 300 },
+        RecordState::Missing | RecordState::Mismatch | RecordState::Conflict => Sight::Elsewise {
+            cached: 300,
+            some: false,
+            problem: problem(),
+        },
+        RecordState::Unknown => Sight::Unsure { problem: problem() },
+    }
+}
+
+pub(crate) fn key(algorithm: KeyAlgorithm, state: KeyState) -> KeyFacts {
     let name = crate::keys::algorithm_name(algorithm).to_lowercase();
     let selector: Selector = format!("pr-{name}").parse().unwrap();
+    let life = Life {
+        seen: (state > KeyState::Published).then(|| at(-4_000)),
+        cached: 300,
+        activated: (state >= KeyState::Active).then(|| at(-3_000)),
+        ..Life::new(at(-5_000), None).at(state, at(-1_000))
+    };
     KeyFacts {
-        secret: format!("example-{name}"),
+        secret: format!("example-{name}-1"),
         selector,
         algorithm,
-        state,
+        life,
+        read: Read::default(),
         public: PublicKey::new(algorithm, vec![1, 2, 3]),
         loaded: false,
+        released: false,
+        lagging: vec!["default-1".into()],
         finding: None,
+        sight: Sight::NotLooked,
+    }
+}
+
+/// `key` with DNS saying `state` of its record.
+pub(crate) fn seen(key: KeyFacts, state: RecordState) -> KeyFacts {
+    KeyFacts {
+        finding: Some(finding(state)),
+        sight: sight(state),
+        ..key
     }
 }
 
 /// Everything verified, keys in `state`, loaded or not.
-fn verified(state: KeyState, loaded: bool) -> Observation {
+pub(crate) fn verified(state: KeyState, loaded: bool) -> Observation {
     let good = || Some(finding(RecordState::Verified));
     let mut observation = fresh();
     observation.findings = Findings {
@@ -89,24 +124,27 @@ fn verified(state: KeyState, loaded: bool) -> Observation {
     observation.keys = ALGORITHMS
         .map(|algorithm| KeyFacts {
             loaded,
-            finding: good(),
-            ..key(algorithm, state)
+            ..seen(key(algorithm, state), RecordState::Verified)
         })
         .to_vec();
     observation
 }
 
 /// `observation` after `plan` has been written and seen again.
-fn after(mut observation: Observation, plan: &Plan) -> Observation {
+pub(crate) fn after(mut observation: Observation, plan: &Plan) -> Observation {
     for transition in &plan.transitions {
         for key in &mut observation.keys {
             if key.secret == transition.secret {
-                key.state = transition.to;
+                let same = key.life.state == transition.to.state;
+                key.life = transition.to.clone();
                 // Relays get the new keyring only now.
-                key.loaded = transition.to == KeyState::Active;
+                let keeps = matches!(key.life.state, KeyState::Active | KeyState::Loaded);
+                key.loaded = if same { key.loaded } else { keeps };
             }
         }
     }
+    let kept = |key: &KeyFacts| !plan.delete.iter().any(|d| d.secret == key.secret);
+    observation.keys.retain(kept);
     observation.previous = plan.status.clone();
     observation
 }
@@ -155,60 +193,99 @@ fn a_fresh_domain_makes_its_keys_and_is_not_done() {
     assert_eq!(purposes, [SPF, DMARC, ReturnPath]);
 }
 
+/// The states of `observation`'s keys.
+fn states(observation: &Observation) -> Vec<KeyState> {
+    observation.keys.iter().map(|key| key.life.state).collect()
+}
+
 #[test]
-fn keys_go_from_pending_over_visible_to_active() {
-    let first = verified(KeyState::Pending, false);
-    let plan_1 = plan(&first, at(0));
-    assert!(plan_1.transitions.iter().all(|t| t.to == KeyState::Visible));
-    assert_eq!(ready(&plan_1).1, reasons::KEYS_LOADING);
+fn first_keys_go_all_the_way_in_their_order() {
+    use KeyState::{Active, Generated, Loaded, Published, Visible};
+    let mut world = verified(Generated, false);
+    for key in &mut world.keys {
+        key.life = Life::new(at(0), None);
+    }
+    let step = |world: &mut Observation, second: i64, wanted: KeyState| -> Plan {
+        let plan = plan(world, at(second));
+        *world = after(world.clone(), &plan);
+        assert_eq!(states(world), [wanted, wanted], "at {second}");
+        plan
+    };
+    let listing = step(&mut world, 0, Generated);
+    assert_eq!(
+        listing.status.records.len(),
+        5,
+        "the records are listed first"
+    );
+    step(&mut world, 1, Published);
+    let waiting = step(&mut world, 2, Published);
+    assert_eq!(ready(&waiting).1, reasons::WAITING_FOR_PROPAGATION);
+    let until = at(2 + 300);
     assert!(
-        ready(&plan_1).2.contains("pr-rsa2048, pr-ed25519"),
+        ready(&waiting).2.contains(&until.to_string()),
         "{}",
-        ready(&plan_1).2
+        ready(&waiting).2
     );
-    let mut second = after(first, &plan_1);
+    let published = &waiting.status.dkim.pending[0];
+    assert_eq!(published.until.as_ref().unwrap().0, until);
+    assert_eq!(waiting.next_step.unwrap(), Duration::from_secs(301));
+    step(&mut world, 301, Published);
+    step(&mut world, 302, Visible);
+    let loading = step(&mut world, 303, Visible);
+    assert_eq!(ready(&loading).1, reasons::KEYS_LOADING);
     assert!(
-        plan(&second, at(1)).transitions.is_empty(),
-        "not loaded yet"
+        ready(&loading).2.contains("default-1"),
+        "{}",
+        ready(&loading).2
     );
-    second.keys[0].loaded = true;
-    let half = plan(&second, at(2));
-    assert_eq!(half.transitions.len(), 1);
+    let rotating = condition(&loading, types::ROTATING);
     assert_eq!(
-        half.status.admission,
-        Some(Admission::Hold),
-        "both keys or none at first"
+        (rotating.0, rotating.1),
+        ("True", reasons::WAITING_FOR_RELAYS)
     );
-    second.keys[1].loaded = true;
-    let plan_2 = plan(&second, at(3));
-    assert!(plan_2.transitions.iter().all(|t| t.to == KeyState::Active));
+    for key in &mut world.keys {
+        key.loaded = true;
+    }
+    let loaded = step(&mut world, 304, Loaded);
+    assert_eq!(loaded.status.admission, Some(Admission::Hold));
+    let active = step(&mut world, 305, Active);
     assert_eq!(
-        ready(&plan_2),
+        ready(&active),
         (
             "True",
             reasons::READY,
             "mail is signed with pr-rsa2048, pr-ed25519"
         )
     );
-    assert_eq!(plan_2.status.admission, Some(Admission::Send));
-    assert_eq!(plan_2.next_look, Duration::from_secs(600));
-    let noted: Vec<_> = plan_2.notices.iter().map(|n| n.action).collect();
+    assert_eq!(active.status.admission, Some(Admission::Send));
+    assert_eq!(active.next_look, Duration::from_secs(600));
+    assert_eq!(condition(&active, types::ROTATING).0, "False");
+    let noted: Vec<_> = active.notices.iter().map(|n| n.action).collect();
     assert_eq!(noted, ["ChangeKey", "Verify"]);
-    let note = &plan_2.notices[0].note;
+    let note = &active.notices[0].note;
     assert!(
         note.contains("pr-rsa2048") && note.contains("pr-ed25519"),
         "{note}"
     );
-    let third = plan(&after(second, &plan_2), at(4));
-    assert!(third.transitions.is_empty() && third.notices.is_empty());
-    assert_eq!(third.status, plan_2.status);
+    let rest = plan(&world, at(306));
+    assert!(rest.transitions.is_empty() && rest.notices.is_empty());
+    assert_eq!(rest.status, active.status);
+}
+
+#[test]
+fn both_first_keys_or_none() {
+    let mut world = verified(KeyState::Loaded, true);
+    world.keys[1].loaded = false;
+    let half = plan(&world, at(0));
+    assert_eq!(half.status.dkim.active.len(), 1);
+    assert_eq!(half.status.admission, Some(Admission::Hold));
 }
 
 #[test]
 fn what_is_missing_is_told_with_type_name_and_value() {
-    let mut observation = verified(KeyState::Pending, false);
+    let mut observation = verified(KeyState::Published, false);
     for key in &mut observation.keys {
-        key.finding = Some(finding(RecordState::Missing));
+        *key = seen(key.clone(), RecordState::Missing);
     }
     observation.findings.dmarc = Some(finding(RecordState::Missing));
     let result = plan(&observation, at(0));
@@ -290,7 +367,12 @@ fn table_of_what_keeps_a_domain_from_being_ready() {
             types::STALLED,
         ),
         (
-            |o| o.unusable_keys = vec!["secret \"x\" is bad".into()],
+            |o| {
+                o.unusable_keys = vec![UnusableKey {
+                    secret: "x".into(),
+                    problem: "secret \"x\" is bad".into(),
+                }];
+            },
             reasons::KEY_INVALID,
             "\"x\"",
             types::STALLED,
@@ -336,7 +418,7 @@ fn table_of_what_keeps_a_domain_from_being_ready() {
 
 #[test]
 fn a_pool_that_does_not_exist_still_leaves_keys_and_their_records() {
-    let mut observation = verified(KeyState::Pending, false);
+    let mut observation = verified(KeyState::Published, false);
     observation.pool = None;
     let names: Vec<_> = plan(&observation, at(0))
         .status
@@ -380,34 +462,34 @@ fn one_missing_sender_is_told_once_and_stops_nobody() {
 }
 
 #[test]
-fn a_record_that_vanishes_stops_its_key_only_where_another_verifies() {
+fn a_record_that_vanishes_is_told_and_held_against_its_key() {
     let mut observation = verified(KeyState::Active, true);
     let settled = plan(&observation, at(0));
     observation = after(observation, &settled);
-    observation.keys[0].finding = Some(finding(RecordState::Missing));
+    observation.keys[0] = seen(observation.keys[0].clone(), RecordState::Missing);
     let one = plan(&observation, at(1));
-    assert_eq!(
-        one.transitions,
-        [Transition {
-            secret: "example-rsa2048".into(),
-            to: KeyState::Pending
-        }]
-    );
+    assert_eq!(one.transitions.len(), 1);
+    let to = &one.transitions[0].to;
+    assert!(to.failing && to.state == KeyState::Active);
     assert_eq!(
         one.status.admission,
         Some(Admission::Send),
         "the other key signs"
     );
     assert_eq!(condition(&one, types::DKIM_VERIFIED).0, "False");
-    assert!(
-        one.notices
-            .iter()
-            .any(|n| n.severity == Severity::Warning && n.action == "ChangeKey")
-    );
-    observation.keys[1].finding = Some(finding(RecordState::Missing));
-    let both = plan(&observation, at(1));
-    assert!(both.transitions.is_empty(), "nothing better to sign with");
+    let told = |plan: &Plan| {
+        let mut notices = plan.notices.iter();
+        notices.any(|n| n.severity == Severity::Warning && n.action == "ChangeKey")
+    };
+    assert!(told(&one));
+    observation = after(observation, &one);
+    assert!(!told(&plan(&observation, at(2))), "told once");
+    observation.keys[1] = seen(observation.keys[1].clone(), RecordState::Missing);
+    let both = plan(&observation, at(2));
     assert_eq!(both.status.admission, Some(Admission::Hold));
+    observation.keys[0] = seen(observation.keys[0].clone(), RecordState::Verified);
+    let back = plan(&observation, at(3));
+    assert!(back.transitions.iter().any(|t| !t.to.failing));
 }
 
 #[test]
@@ -424,18 +506,14 @@ fn an_algorithm_added_later_stops_no_mail_and_one_removed_goes_last() {
     assert!(change.transitions.is_empty(), "the old key signs on");
     assert_eq!(change.status.admission, Some(Admission::Send));
     assert_eq!(change.status.dkim.active.len(), 2);
-    observation.keys.push(KeyFacts {
-        finding: Some(finding(RecordState::Verified)),
-        ..key(KeyAlgorithm::RSA4096, KeyState::Active)
-    });
+    observation.keys.push(seen(
+        key(KeyAlgorithm::RSA4096, KeyState::Active),
+        RecordState::Verified,
+    ));
     let done = plan(&observation, at(2));
-    assert_eq!(
-        done.transitions,
-        [Transition {
-            secret: "example-rsa2048".into(),
-            to: KeyState::Pending
-        }]
-    );
+    assert_eq!(done.transitions.len(), 1);
+    assert_eq!(done.transitions[0].secret, "example-rsa2048-1");
+    assert_eq!(done.transitions[0].to.state, KeyState::Retiring);
     assert_eq!(ready(&done).0, "True");
     let names: Vec<_> = done
         .status
@@ -443,15 +521,13 @@ fn an_algorithm_added_later_stops_no_mail_and_one_removed_goes_last() {
         .iter()
         .map(|r| r.name.as_str())
         .collect();
-    assert!(
-        !names.contains(&"pr-rsa2048._domainkey.example.com"),
-        "{names:?}"
-    );
+    assert_eq!(names[2], "pr-rsa2048._domainkey.example.com", "{names:?}");
+    assert_eq!(done.status.dkim.retiring.len(), 1);
 }
 
 #[test]
 fn looks_slow_down_with_the_age_of_the_trouble() {
-    let mut observation = verified(KeyState::Pending, false);
+    let mut observation = verified(KeyState::Active, true);
     observation.findings.spf = Some(finding(RecordState::Missing));
     let first = plan(&observation, at(0));
     assert_eq!(first.next_look, Duration::from_secs(5));
@@ -567,15 +643,4 @@ fn a_ready_domain_outlives_its_pods_until_its_spec_changes() {
         world.generation += 1;
         assert_eq!(ready(&plan(&world, at(2))).0, "False", "loaded anew");
     }
-}
-
-#[test]
-fn keys_that_load_name_the_pods_awaited() {
-    let mut observation = verified(KeyState::Visible, false);
-    observation.reach = awaiting(Admission::Hold, 2, &["default-0", "default-1"]);
-    let plan = plan(&observation, at(0));
-    assert_eq!(ready(&plan).1, reasons::KEYS_LOADING);
-    let expected = "every relay of RelayPool default has to load pr-rsa2048, pr-ed25519; \
-                    waiting for default-0, default-1";
-    assert_eq!(ready(&plan).2, expected);
 }

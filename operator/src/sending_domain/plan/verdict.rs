@@ -6,14 +6,15 @@ use postrider_crds::{
     relay_config::Admission,
 };
 
-use super::{fails, keys::is_wanted};
+use super::fails;
 use crate::{
     conditions::{Fact, Progress, Status},
     dns::Finding,
-    keys::{KeyState, algorithm_name},
+    keys::{KeyState, Life, algorithm_name},
     sending_domain::{
         observe::{KeyFacts, Observation},
         records::{one_line, record_line},
+        rotation::counts,
     },
 };
 
@@ -32,6 +33,14 @@ pub(super) struct Verdict {
     pub(super) admission: Admission,
 }
 
+/// How far the domain's keys are.
+pub(super) struct Rotation {
+    /// Keys that sign or are to sign are being made.
+    pub(super) generating: bool,
+    /// The condition `Rotating`.
+    pub(super) rotating: Fact,
+}
+
 /// The checks besides `Ready`, each with what it is worth.
 struct Checks {
     keys: Fact,
@@ -39,18 +48,19 @@ struct Checks {
     dkim: Fact,
     dmarc: Fact,
     return_path: Fact,
+    rotating: Fact,
 }
 
-/// Judges `observation`, whose keys are now in the states `advanced`.
+/// Judges `observation`, whose keys now have the lives `advanced`.
 pub(super) fn judge(
     observation: &Observation,
-    advanced: &[KeyState],
+    advanced: &[Life],
     records: &[RecordStatus],
-    generating: bool,
+    rotation: Rotation,
 ) -> Verdict {
     let verification = &observation.spec.verification;
     let checks = Checks {
-        keys: keys(observation, generating),
+        keys: keys(observation, rotation.generating),
         spf: spf(observation),
         dkim: dkim(observation),
         dmarc: required(
@@ -60,6 +70,7 @@ pub(super) fn judge(
             observation.findings.dmarc.as_ref(),
         ),
         return_path: return_path(observation),
+        rotating: rotation.rotating,
     };
     let (mut ready, mut progress) = ready(observation, advanced, records, &checks);
     // Decided before Ready waits for relays: what they have to load is this very admission.
@@ -79,6 +90,7 @@ pub(super) fn judge(
         checks.dkim,
         checks.dmarc,
         checks.return_path,
+        checks.rotating,
     ];
     Verdict {
         facts,
@@ -91,7 +103,7 @@ fn keys(observation: &Observation, generating: bool) -> Fact {
     let fact =
         |status, reason, message: String| Fact::new(types::KEYS_READY, status, reason, message);
     if let Some(problem) = observation.unusable_keys.first() {
-        return fact(Status::False, reasons::KEY_INVALID, problem.clone());
+        return fact(Status::False, reasons::KEY_INVALID, problem.problem.clone());
     }
     if observation.rival.is_some() {
         let message = "no keys are made for a domain that another SendingDomain has";
@@ -164,7 +176,7 @@ fn dkim(observation: &Observation) -> Fact {
         observation
             .keys
             .iter()
-            .filter(|key| is_wanted(observation, key))
+            .filter(|key| counts(observation, key))
     };
     let fact =
         |status, reason, message: String| Fact::new(types::DKIM_VERIFIED, status, reason, message);
@@ -267,7 +279,7 @@ fn deciding<'a>(observation: &Observation, checks: &'a Checks) -> Vec<&'a Fact> 
 
 fn ready(
     observation: &Observation,
-    advanced: &[KeyState],
+    advanced: &[Life],
     records: &[RecordStatus],
     checks: &Checks,
 ) -> (Fact, Progress) {
@@ -315,8 +327,8 @@ fn ready(
         );
         return (fact, Progress::Reconciling);
     }
-    match waiting(observation, advanced) {
-        Some(message) => not(reasons::KEYS_LOADING, message, Progress::Reconciling),
+    match waiting(observation, advanced, &checks.rotating) {
+        Some((reason, message)) => not(reason, message, Progress::Reconciling),
         None => (all_well(observation, advanced), Progress::Settled),
     }
 }
@@ -334,9 +346,16 @@ fn to_publish(
         RecordPurpose::DMARC => verification.dmarc == Requirement::Required,
         RecordPurpose::EHLO => false,
     };
-    let mut open = records
+    // The records of a successor and of a key that is retiring hold nothing up.
+    let beside: Vec<String> = observation
+        .keys
         .iter()
-        .filter(|record| fails(record.state) && decides(record.purpose));
+        .filter(|key| !counts(observation, key))
+        .map(|key| key.selector.record_name(&observation.spec.domain))
+        .collect();
+    let mut open = records.iter().filter(|record| {
+        fails(record.state) && decides(record.purpose) && !beside.contains(&record.name)
+    });
     let Some(first) = open.next() else {
         return (failed.reason, failed.message.clone());
     };
@@ -352,22 +371,25 @@ fn to_publish(
     (reasons::RECORDS_MISSING, format!("publish {line}{more}"))
 }
 
-/// The keys that relays have not loaded yet.
-fn waiting(observation: &Observation, advanced: &[KeyState]) -> Option<String> {
-    let selectors: Vec<&str> = observation
+/// What the first keys wait for before they sign; a successor is waited for by `Rotating` alone.
+fn waiting(
+    observation: &Observation,
+    advanced: &[Life],
+    rotating: &Fact,
+) -> Option<(&'static str, String)> {
+    let mut counting = observation
         .keys
         .iter()
         .zip(advanced)
-        .filter(|(key, state)| is_wanted(observation, key) && **state != KeyState::Active)
-        .map(|(key, _)| key.selector.as_str())
-        .collect();
-    let pool = &observation.spec.pool_ref.name;
-    let message = format!(
-        "every relay of RelayPool {pool} has to load {}{}",
-        selectors.join(", "),
-        awaited_pods(observation)
-    );
-    (!selectors.is_empty()).then_some(message)
+        .filter(|(key, _)| counts(observation, key));
+    if counting.all(|(_, life)| life.state == KeyState::Active) {
+        return None;
+    }
+    let reason = match rotating.reason {
+        reasons::WAITING_FOR_RELAYS => reasons::KEYS_LOADING,
+        reason => reason,
+    };
+    Some((reason, rotating.message.clone()))
 }
 
 /// Why a domain of which everything is verified is not Ready yet: a relay that has not loaded that
@@ -423,12 +445,12 @@ fn awaited_pods(observation: &Observation) -> String {
     }
 }
 
-fn all_well(observation: &Observation, advanced: &[KeyState]) -> Fact {
+fn all_well(observation: &Observation, advanced: &[Life]) -> Fact {
     let selectors: Vec<&str> = observation
         .keys
         .iter()
         .zip(advanced)
-        .filter(|(_, state)| **state == KeyState::Active)
+        .filter(|(_, life)| life.state == KeyState::Active)
         .map(|(key, _)| key.selector.as_str())
         .collect();
     let message = format!("mail is signed with {}", selectors.join(", "));
@@ -440,19 +462,19 @@ fn all_well(observation: &Observation, advanced: &[KeyState]) -> Fact {
 /// an answer that does not come, nor a new key on its way, nor a sender's password stops it.
 fn admission(
     observation: &Observation,
-    advanced: &[KeyState],
+    advanced: &[Life],
     checks: &Checks,
     ready: Status,
 ) -> Admission {
     if ready == Status::True {
         return Admission::Send;
     }
-    let signs = observation.keys.iter().zip(advanced).any(|(key, state)| {
+    let signs = observation.keys.iter().zip(advanced).any(|(key, life)| {
         let failing = key
             .finding
             .as_ref()
             .is_some_and(|finding| fails(finding.state));
-        *state == KeyState::Active && !failing
+        life.state == KeyState::Active && !failing
     });
     let failed = deciding(observation, checks)
         .into_iter()

@@ -1,18 +1,20 @@
-//! Every record to publish, wanted beside seen, in a fixed order: keys in the order of the spec,
-//! SPF, DMARC, the return path's MX.
+//! Every record to publish, wanted beside seen, in a fixed order: keys in the order of the spec, those
+//! that sign no more last, SPF, DMARC, the return path's MX.
 
 use postrider_crds::{RecordPurpose, RecordState, RecordStatus, RecordType, Requirement};
 
-use super::keys::is_wanted;
 use crate::{
     dns::{Finding, dmarc, return_path, spf},
-    keys::KeyState,
-    sending_domain::observe::{KeyFacts, Observation},
+    keys::{KeyState, Life},
+    sending_domain::{
+        observe::{KeyFacts, Observation},
+        rotation,
+    },
 };
 
-/// The records of `observation`, whose keys are now in the states `advanced`.
+/// The records of `observation`, whose keys now have the lives `advanced`.
 #[must_use]
-pub fn records(observation: &Observation, advanced: &[KeyState]) -> Vec<RecordStatus> {
+pub fn records(observation: &Observation, advanced: &[Life]) -> Vec<RecordStatus> {
     if observation.rival.is_some() {
         return Vec::new();
     }
@@ -23,33 +25,54 @@ pub fn records(observation: &Observation, advanced: &[KeyState]) -> Vec<RecordSt
     records
 }
 
-/// Records of wanted keys, and of those that sign although they are no longer wanted.
-fn key_records(observation: &Observation, advanced: &[KeyState]) -> Vec<RecordStatus> {
+/// Records of keys that are on their way, sign or are retiring, and what is left of those that were
+/// withdrawn.
+fn key_records(observation: &Observation, advanced: &[Life]) -> Vec<RecordStatus> {
     let position = |key: &KeyFacts| {
         let mut specs = observation.spec.dkim.keys.iter();
         specs
             .position(|spec| spec.algorithm == key.algorithm)
             .unwrap_or(usize::MAX)
     };
-    let mut keys: Vec<&KeyFacts> = observation
-        .keys
-        .iter()
-        .zip(advanced)
-        .filter(|(key, state)| is_wanted(observation, key) || **state == KeyState::Active)
-        .map(|(key, _)| key)
-        .collect();
-    keys.sort_by_key(|key| (position(key), key.selector.clone()));
+    let mut keys: Vec<(&KeyFacts, &Life)> = observation.keys.iter().zip(advanced).collect();
+    keys.sort_by_key(|(key, life)| {
+        let past = life.state > KeyState::Active;
+        (past, position(key), key.selector.clone())
+    });
     keys.into_iter()
-        .map(|key| {
-            let wanted = Wanted {
-                kind: RecordType::TXT,
-                name: key.selector.record_name(&observation.spec.domain),
-                text: key.public.record(),
-                purpose: RecordPurpose::DKIM,
-            };
-            wanted.beside(key.finding.as_ref(), observation)
-        })
+        .filter_map(|(key, life)| key_record(observation, key, life))
         .collect()
+}
+
+fn key_record(observation: &Observation, key: &KeyFacts, life: &Life) -> Option<RecordStatus> {
+    let withdrawn = life.state == KeyState::Withdrawn;
+    let wanted = Wanted {
+        kind: RecordType::TXT,
+        name: key.selector.record_name(&observation.spec.domain),
+        text: if withdrawn {
+            key.public.revocation()
+        } else {
+            key.public.record()
+        },
+        purpose: RecordPurpose::DKIM,
+    };
+    // Until it is looked at as what it is now, there is nothing to say about it.
+    let looked = withdrawn == (key.life.state == KeyState::Withdrawn);
+    let finding = key.finding.as_ref().filter(|_| looked);
+    let gone = finding.is_some_and(|finding| finding.state == RecordState::Verified);
+    if withdrawn && (gone || finding.is_none()) {
+        return None;
+    }
+    let mut record = wanted.beside(finding, observation);
+    if life.state == KeyState::Retiring && record.message.is_empty() {
+        record.message = match rotation::until(observation, key, life) {
+            Some(until) => format!(
+                "keep this record until {until}: mail signed with the key may be on its way"
+            ),
+            None => "keep this record: mail signed with the key may be on its way".to_owned(),
+        };
+    }
+    Some(record)
 }
 
 fn spf_record(observation: &Observation) -> Option<RecordStatus> {

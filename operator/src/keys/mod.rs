@@ -4,13 +4,17 @@
 //! keyrings. Promises: this module is the only place that knows the names of type, labels,
 //! annotations and data key; `Debug` prints no key material.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use postrider_crds::{
-    Selector,
-    relay_config::{KeyAlgorithm, SigningState},
-};
+use postrider_crds::{Selector, digest, relay_config::KeyAlgorithm};
+
+mod life;
+mod signing;
+
+pub use life::{KeyState, Life, STATE_ANNOTATION, whole};
+pub use signing::signing_states;
 
 /// Type of the Secrets.
 pub const SECRET_TYPE: &str = "postrider.dev/dkim-key";
@@ -20,56 +24,10 @@ pub const DOMAIN_LABEL: &str = "postrider.dev/sending-domain";
 pub const SELECTOR_ANNOTATION: &str = "postrider.dev/selector";
 /// Annotation: the key's [`KeyAlgorithm`].
 pub const ALGORITHM_ANNOTATION: &str = "postrider.dev/algorithm";
-/// Annotation: the key's [`KeyState`].
-pub const STATE_ANNOTATION: &str = "postrider.dev/key-state";
+/// Annotation: digest of the private key as it was made, which tells whether somebody replaced it.
+const DIGEST_ANNOTATION: &str = "postrider.dev/private-key-digest";
 /// Key of the Secret's data: PKCS#8, PEM.
 pub const DATA_KEY: &str = "private-key.pem";
-
-/// How far a key is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum KeyState {
-    /// Its record is not seen by the world yet. Relays do not get it.
-    Pending,
-    /// Its record is seen. Relays load it and do not sign with it.
-    Visible,
-    /// Relays sign with it.
-    Active,
-}
-
-impl KeyState {
-    /// What relays do with a key in this state; `None`: they do not get it.
-    #[must_use]
-    pub fn signing_state(self) -> Option<SigningState> {
-        match self {
-            Self::Pending => None,
-            Self::Visible => Some(SigningState::Standby),
-            Self::Active => Some(SigningState::Active),
-        }
-    }
-}
-
-impl fmt::Display for KeyState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pending => "Pending",
-            Self::Visible => "Visible",
-            Self::Active => "Active",
-        })
-    }
-}
-
-impl FromStr for KeyState {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "Pending" => Ok(Self::Pending),
-            "Visible" => Ok(Self::Visible),
-            "Active" => Ok(Self::Active),
-            _ => Err(()),
-        }
-    }
-}
 
 /// A DKIM key, read from its Secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -83,7 +41,7 @@ pub struct DkimKey {
     /// Its kind.
     pub algorithm: KeyAlgorithm,
     /// How far it is.
-    pub state: KeyState,
+    pub life: Life,
     /// PKCS#8, PEM.
     pub private_key: String,
 }
@@ -95,7 +53,7 @@ impl fmt::Debug for DkimKey {
             .field("sending_domain", &self.sending_domain)
             .field("selector", &self.selector)
             .field("algorithm", &self.algorithm)
-            .field("state", &self.state)
+            .field("state", &self.life.state)
             .finish_non_exhaustive()
     }
 }
@@ -139,32 +97,31 @@ impl TryFrom<&Secret> for DkimKey {
             field,
             value: value.to_owned(),
         };
-        let label = object
-            .metadata
-            .labels
-            .as_ref()
-            .and_then(|l| l.get(DOMAIN_LABEL));
-        let annotation = |field| {
-            let annotations = object.metadata.annotations.as_ref();
-            let value = annotations.and_then(|a| a.get(field));
-            value.map_or("", String::as_str)
-        };
+        let nothing = BTreeMap::new();
+        let labels = object.metadata.labels.as_ref().unwrap_or(&nothing);
+        let annotations = object.metadata.annotations.as_ref().unwrap_or(&nothing);
+        let annotation = |field| annotations.get(field).map_or("", String::as_str);
+        let parse_error = |field| error(field, annotation(field));
         let pem = object.data.as_ref().and_then(|d| d.get(DATA_KEY));
         let private_key = pem
             .and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
             .filter(|pem| pem.starts_with("-----BEGIN PRIVATE KEY-----"))
             .ok_or_else(|| error(DATA_KEY, ""))?;
-        let parse_error = |field| error(field, annotation(field));
+        if annotation(DIGEST_ANNOTATION) != digest::of(private_key.as_bytes()) {
+            return Err(parse_error(DIGEST_ANNOTATION));
+        }
+        let created = object.metadata.creation_timestamp.as_ref();
         Ok(Self {
-            sending_domain: label.cloned().ok_or_else(|| error(DOMAIN_LABEL, ""))?,
+            sending_domain: labels
+                .get(DOMAIN_LABEL)
+                .cloned()
+                .ok_or_else(|| error(DOMAIN_LABEL, ""))?,
             selector: annotation(SELECTOR_ANNOTATION)
                 .parse()
                 .map_err(|_| parse_error(SELECTOR_ANNOTATION))?,
             algorithm: algorithm(annotation(ALGORITHM_ANNOTATION))
                 .ok_or_else(|| parse_error(ALGORITHM_ANNOTATION))?,
-            state: annotation(STATE_ANNOTATION)
-                .parse()
-                .map_err(|()| parse_error(STATE_ANNOTATION))?,
+            life: Life::read(annotations, created.map_or(Timestamp::UNIX_EPOCH, |t| t.0)),
             private_key,
             secret: secret.clone(),
         })
@@ -204,14 +161,22 @@ impl DkimKey {
                 "postrider".to_owned(),
             ),
         ]));
-        secret.metadata.annotations = Some(BTreeMap::from([
+        let life = self.life.annotations().into_iter();
+        let mut annotations: BTreeMap<String, String> = life
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .collect();
+        annotations.extend([
             (SELECTOR_ANNOTATION.to_owned(), self.selector.to_string()),
             (
                 ALGORITHM_ANNOTATION.to_owned(),
                 algorithm_name(self.algorithm).to_owned(),
             ),
-            (STATE_ANNOTATION.to_owned(), self.state.to_string()),
-        ]));
+            (
+                DIGEST_ANNOTATION.to_owned(),
+                digest::of(self.private_key.as_bytes()),
+            ),
+        ]);
+        secret.metadata.annotations = Some(annotations);
         secret
     }
 }
@@ -246,7 +211,7 @@ mod tests {
             sending_domain: "example".into(),
             selector: "pr-1".parse().unwrap(),
             algorithm: KeyAlgorithm::Ed25519,
-            state: KeyState::Visible,
+            life: Life::new(Timestamp::from_second(1_800_000_000).unwrap(), None),
             private_key: "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n".into(),
         }
     }
@@ -270,11 +235,17 @@ mod tests {
         assert!(no_label.contains(DOMAIN_LABEL), "{no_label}");
         let no_key = spoil(|s| s.data = None);
         assert!(no_key.contains(DATA_KEY), "{no_key}");
-        let bad_state = spoil(|s| {
+        let bad_selector = spoil(|s| {
             let annotations = s.metadata.annotations.as_mut().unwrap();
-            annotations.insert(STATE_ANNOTATION.into(), "Sleeping".into());
+            annotations.insert(SELECTOR_ANNOTATION.into(), "A B".into());
         });
-        assert!(bad_state.contains("Sleeping"), "{bad_state}");
+        assert!(bad_selector.contains("A B"), "{bad_selector}");
+        let other_key = spoil(|s| {
+            let pem = b"-----BEGIN PRIVATE KEY-----\nBB==\n-----END PRIVATE KEY-----\n".to_vec();
+            s.data = Some(BTreeMap::from([(DATA_KEY.to_owned(), ByteString(pem))]));
+        });
+        assert!(other_key.contains(DIGEST_ANNOTATION), "{other_key}");
+        assert!(!other_key.contains("BB=="));
     }
 
     #[test]
