@@ -7,6 +7,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use hyper::http;
+use jiff::Timestamp;
 use kube::{Client, Config};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Context,
     admin::{self, Phase},
-    apply::Writer,
+    apply::{CALL_TIMEOUT, Writer},
     backoff::Backoff,
     clock::{Clock, SteadyTime, SystemClock},
     dns::{HickoryResolver, Resolver, SharedResolver, resolver::ResolverError},
@@ -91,12 +93,19 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     let mut background = JoinSet::new();
     background.spawn(admin);
 
+    let client = client(config.clone())?;
+    let server_time = server_time(&client).await;
+    if server_time.is_none() {
+        tracing::warn!("the API server does not tell the time; this machine's clock is used");
+    }
+    let steady = SteadyTime::best(server_time, clock.now());
+
     let process = Process {
         settings: Arc::new(settings),
         metrics,
-        steady: SteadyTime::new(clock.now(), clock.monotonic()),
+        steady: SteadyTime::new(steady, clock.monotonic()),
         clock,
-        client: client(config.clone())?,
+        client,
         resolver: Arc::new(resolver),
         phase,
         stop,
@@ -121,6 +130,20 @@ async fn client_config() -> Result<Config, AppError> {
 
 fn client(config: Config) -> Result<Client, AppError> {
     Client::try_from(config).map_err(|error| AppError::Client(Box::new(error)))
+}
+
+/// The API server's time, by the `Date` of an answer (RFC 9110 §6.6.1).
+async fn server_time(client: &Client) -> Option<Timestamp> {
+    let request = http::Request::get("/version").body(kube::client::Body::empty());
+    let answer = client.send(request.ok()?);
+    let answer = tokio::time::timeout(CALL_TIMEOUT, answer)
+        .await
+        .ok()?
+        .ok()?;
+    let date = answer.headers().get(http::header::DATE)?.to_str().ok()?;
+    jiff::fmt::rfc2822::parse(date)
+        .ok()
+        .map(|zoned| zoned.timestamp())
 }
 
 struct Process {

@@ -130,6 +130,16 @@ impl Writer {
         self.patch::<K>(manager, &wanted).await.map(|_| ())
     }
 
+    /// Reads an object past every cache.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses or does not answer.
+    pub async fn get<K: Kind>(&self, namespace: &str, name: &str) -> Result<Option<K>, Error> {
+        let action = describe::<K>("read", Some(name));
+        call(action, self.api::<K>(Some(namespace)).get_opt(name)).await
+    }
+
     /// Creates `object`; an error answers "conflict" when it exists already.
     ///
     /// # Errors

@@ -35,6 +35,13 @@ impl SteadyTime {
         }
     }
 
+    /// The time to start from: the API server's where it tells, which stamps every object and which
+    /// all operators share, else the `machine`'s.
+    #[must_use]
+    pub fn best(server: Option<Timestamp>, machine: Timestamp) -> Timestamp {
+        server.unwrap_or(machine)
+    }
+
     /// The time at `monotonic`.
     #[must_use]
     pub fn at(&self, monotonic: Duration) -> Timestamp {

@@ -46,6 +46,12 @@ pub enum Error {
         /// The field.
         field: &'static str,
     },
+    /// The caches have not seen an object that is there.
+    #[error("{object} is not in the cache yet")]
+    Stale {
+        /// Kind and name.
+        object: String,
+    },
     /// A document this operator has written cannot be read back.
     #[error("{object}: {source}")]
     Document {
@@ -92,6 +98,7 @@ impl Error {
                 kube::Error::Api(status) if status.code == 409 => Retry::Soon,
                 _ => Retry::Backoff,
             },
+            Self::Stale { .. } => Retry::Soon,
             Self::Timeout { .. }
             | Self::Certificate { .. }
             | Self::Key { .. }
@@ -111,6 +118,7 @@ impl Error {
                 kube::Error::Api(_) => "Refused",
                 _ => "ApiUnavailable",
             },
+            Self::Stale { .. } => "StaleCache",
             Self::Timeout { .. } => "Timeout",
             Self::Certificate { .. } => "Certificate",
             Self::Key { .. } => "Key",

@@ -12,7 +12,7 @@ use postrider_crds::{Selector, SendingDomain};
 
 use super::{
     key,
-    observe::Read,
+    observe::{self, Read},
     plan::{NewKey, Plan},
 };
 use crate::{
@@ -48,6 +48,14 @@ pub async fn apply(domain: &SendingDomain, plan: &Plan, ctx: &Context) -> Result
     for deletion in &plan.delete {
         let object = as_read(&deletion.secret, &deletion.read);
         ctx.writer.delete_as_read(&object).await?;
+    }
+    for secret in &plan.vanished {
+        let uid = domain.uid().unwrap_or_default();
+        let live: Option<Secret> = ctx.writer.get(&namespace, secret).await?;
+        if live.is_some_and(|live| observe::owns(domain, &uid, &live)) {
+            let object = format!("Secret {secret}");
+            return Err(Error::Stale { object });
+        }
     }
     let current = domain.status.as_ref();
     ctx.writer

@@ -300,6 +300,16 @@ fn own_keys(
     (keys, unusable)
 }
 
+/// True when `secret` keeps, by its label and owner, a key of `domain` and is there to stay.
+pub(super) fn owns(domain: &SendingDomain, uid: &str, secret: &Secret) -> bool {
+    secret.labels().get(keys::DOMAIN_LABEL) == Some(&domain.name_any())
+        && secret
+            .owner_references()
+            .iter()
+            .any(|owner| owner.uid == uid)
+        && secret.metadata.deletion_timestamp.is_none()
+}
+
 fn key_facts(secret: &Secret) -> Result<KeyFacts, String> {
     let DkimKey {
         secret: name,

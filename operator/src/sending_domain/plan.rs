@@ -44,6 +44,9 @@ pub struct Plan {
     pub transitions: Vec<Transition>,
     /// Keys to delete.
     pub delete: Vec<Deletion>,
+    /// Secrets of keys that the stored status shows and that were not seen. A cache that lags must not
+    /// make a status that no longer lists their records.
+    pub vanished: Vec<String>,
     /// The status to write, when it differs from the stored one.
     pub status: SendingDomainStatus,
     /// Events to publish.
@@ -112,6 +115,7 @@ pub fn plan(observation: &Observation, now: Timestamp) -> Plan {
         notices,
         next_look: next_look(observation, &advanced, &status, now),
         next_step: next_step(observation, &advanced, now),
+        vanished: keys::vanished(observation),
         generate,
         delete,
         status,
@@ -216,6 +220,8 @@ fn turned(observation: &Observation, fact: &Fact) -> Option<Notice> {
     let was = before.find(|condition| condition.type_ == fact.type_);
     let was_true = was.is_some_and(|condition| condition.status == Status::True.as_str());
     let severity = match fact.status {
+        // Its end is good news, and told by what came of it.
+        Status::False if fact.type_ == types::ROTATING => return None,
         Status::False if was_true => Severity::Warning,
         Status::True if !was_true && fact.type_ == types::READY => Severity::Normal,
         Status::True | Status::False | Status::Unknown => return None,

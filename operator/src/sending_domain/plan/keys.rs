@@ -1,5 +1,7 @@
 //! The domain's keys in its status and events, and the steps of [`rotation`] as writes.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use postrider_crds::{DkimStatus, KeyStatus, condition::reasons};
@@ -157,6 +159,23 @@ pub(super) fn status(observation: &Observation, advanced: &[Life]) -> DkimStatus
         }
     }
     status
+}
+
+/// Secrets of keys that the stored status shows and `observation` does not have.
+pub(super) fn vanished(observation: &Observation) -> Vec<String> {
+    let shown = &observation.previous.dkim;
+    let shown = shown
+        .active
+        .iter()
+        .chain(&shown.pending)
+        .chain(&shown.retiring);
+    let keys = observation.keys.iter().map(|key| &key.secret);
+    let unusable = observation.unusable_keys.iter().map(|key| &key.secret);
+    let seen: BTreeSet<&String> = keys.chain(unusable).collect();
+    shown
+        .filter(|key| !seen.contains(&key.secret))
+        .map(|key| key.secret.clone())
+        .collect()
 }
 
 /// The trigger that every key that signs was made for.

@@ -8,8 +8,8 @@
 //!    | on every name server, then for as long as a cache may have something else
 //! Visible    relays load it and do not sign with it            -- record gone --> Published
 //!    | every relay reports it
-//! Loaded                                                       -- a new relay --> Visible
-//!    | still on every name server
+//! Loaded                                                       -- record gone --> Published
+//!    | every relay still reports it, and it is still on every name server
 //! Active     relays sign with it; a failing record never takes it back, see [`crate::keys`]
 //!    | a newer key of its algorithm is Active and verified, or the algorithm is not wanted
 //! Retiring   signs nothing                                     -- no other left --> Active
@@ -29,6 +29,11 @@
 mod next;
 mod progress;
 mod successor;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 use postrider_crds::relay_config::KeyAlgorithm;

@@ -101,8 +101,7 @@ fn unseen(life: Life, cached: u32) -> Life {
 fn loading(key: &KeyFacts, life: Life, now: Timestamp) -> Life {
     match (&key.sight, life.state) {
         (Sight::Elsewise { cached, .. }, _) => unseen(life, *cached).at(KeyState::Published, now),
-        (_, KeyState::Loaded) if !key.loaded => life.at(KeyState::Visible, now),
-        (Sight::Everywhere { .. }, KeyState::Loaded) => Life {
+        (Sight::Everywhere { .. }, KeyState::Loaded) if key.loaded => Life {
             activated: Some(whole(now)),
             ..life.at(KeyState::Active, now)
         },
