@@ -21,6 +21,10 @@ pub struct Zone {
     origin: String,
     records: String,
     refused: bool,
+    /// Its name servers; none: one without an address, for zones whose servers nobody looks for.
+    servers: Vec<String>,
+    /// Seconds for which "no such record" may be kept (RFC 2308 section 5).
+    negative_ttl: u32,
 }
 
 impl Zone {
@@ -30,6 +34,8 @@ impl Zone {
             origin: origin.to_owned(),
             records: String::new(),
             refused: false,
+            servers: Vec::new(),
+            negative_ttl: 1,
         }
     }
 
@@ -38,6 +44,22 @@ impl Zone {
         Self {
             refused: true,
             ..Self::new(origin)
+        }
+    }
+
+    /// Adds a name server with its address; `name` is relative to the zone.
+    #[must_use]
+    pub fn name_server(mut self, name: &str, address: IpAddr) -> Self {
+        self.servers.push(name.to_owned());
+        self.address(name, address)
+    }
+
+    /// Lets caches keep for so many seconds that there is no record; 1 if it is not said.
+    #[must_use]
+    pub fn negative_ttl(self, negative_ttl: u32) -> Self {
+        Self {
+            negative_ttl,
+            ..self
         }
     }
 
@@ -82,15 +104,25 @@ impl Zone {
         &self.records
     }
 
-    /// The whole zone file (RFC 1035 section 5), with an SOA and one NS record.
+    /// The whole zone file (RFC 1035 section 5), with an SOA and its NS records.
     pub fn file(&self) -> String {
         let Self {
-            origin, records, ..
+            origin,
+            records,
+            servers,
+            negative_ttl,
+            ..
         } = self;
+        let none = vec!["localhost.".to_owned()];
+        let servers = if servers.is_empty() { &none } else { servers };
+        let servers: String = servers
+            .iter()
+            .map(|server| format!("@ IN NS {server}\n"))
+            .collect();
         format!(
             "$ORIGIN {origin}.\n$TTL 1\n\
-             @ IN SOA localhost. hostmaster.localhost. 1 60 60 3600 1\n\
-             @ IN NS localhost.\n{records}"
+             @ IN SOA localhost. hostmaster.localhost. 1 60 60 3600 {negative_ttl}\n\
+             {servers}{records}"
         )
     }
 }

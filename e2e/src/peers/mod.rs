@@ -4,9 +4,9 @@
 //! [`Postfix`] is a real receiver with [OpenDKIM](opendkim) as its verifier; [`sink`] is a
 //! receiver that does what a script says, the unfriendly things included; [`Judge`] decides DKIM,
 //! SPF and DMARC of what they stored with dkimpy, pyspf and checkdmarc; [`Client`] sends as an
-//! application would; [`dns`] writes test zones and serves them where no cluster does;
-//! [`ZoneChecker`] tells whether a name server would load one, [`MetricsJudge`] what Prometheus
-//! thinks of metrics.
+//! application would; [`dns`] writes test zones and serves them where no cluster does, [`Nsd`]
+//! serves them as another program would; [`ZoneChecker`] tells whether a name server would load
+//! one, [`MetricsJudge`] what Prometheus thinks of metrics.
 //!
 //! Guarantees: everything runs from the cache and from a state directory of its own; nothing is
 //! installed, no account is made, no file of the machine is changed, no port is opened but on the
@@ -30,6 +30,7 @@ mod error;
 mod judge;
 mod message;
 mod metrics;
+mod nsd;
 mod opendkim;
 mod postfix;
 mod programs;
@@ -45,6 +46,7 @@ pub use judge::{
     Case, DkimVerdict, DmarcVerdict, Judge, Outcome, SignOrder, Signature, SpfVerdict, Verdict,
 };
 pub use metrics::MetricsJudge;
+pub use nsd::Nsd;
 pub use postfix::{Postfix, PostfixConfig, Received};
 pub use programs::Programs;
 pub use signing::SigningKey;
