@@ -7,6 +7,8 @@ mod command_reads_a_real_cluster;
 #[cfg(test)]
 mod crd_manifests;
 #[cfg(test)]
+mod dkim_key_steps;
+#[cfg(test)]
 mod metrics_are_as_prometheus_wants_them;
 #[cfg(test)]
 mod programs;
