@@ -89,3 +89,22 @@ impl Clock for SystemClock {
         self.started.elapsed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steady_time_follows_the_monotonic_clock_alone() {
+        let wrong: Timestamp = "1970-01-01T00:00:07Z".parse().unwrap();
+        let right: Timestamp = "2026-12-01T00:00:00Z".parse().unwrap();
+        let start = SteadyTime::best(Some(right), wrong);
+        assert_eq!(start, right);
+        assert_eq!(SteadyTime::best(None, wrong), wrong);
+        let steady = SteadyTime::new(start, Duration::from_secs(100));
+        for (monotonic, passed) in [(100, "00:00:00"), (161, "00:01:01"), (99, "00:00:00")] {
+            let at = steady.at(Duration::from_secs(monotonic));
+            assert_eq!(at.to_string(), format!("2026-12-01T{passed}Z"));
+        }
+    }
+}

@@ -64,6 +64,8 @@ enum Event {
     Replicate { server: usize },
     /// The person changes the trigger.
     Trigger(u8),
+    /// The person wants keys to age, in hours, or not to.
+    Every(Option<u64>),
     /// The person lists other algorithms.
     Algorithms(u8),
     /// The person revokes a key that signs.
@@ -91,6 +93,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         5 => Just(Event::Publish),
         8 => three().prop_map(|server| Event::Replicate { server }),
         1 => any::<u8>().prop_map(Event::Trigger),
+        1 => proptest::option::of(1..400_u64).prop_map(Event::Every),
         1 => any::<u8>().prop_map(Event::Algorithms),
         1 => Just(Event::Revoke),
     ]
@@ -437,6 +440,10 @@ impl World {
             Event::Publish => self.publish(),
             Event::Replicate { server } => self.replicate(*server),
             Event::Trigger(n) => self.spec.dkim.rotation.trigger = Some(format!("t{n}")),
+            Event::Every(hours) => {
+                let every = hours.map(|hours| postrider_crds::Duration::from_secs(hours * 3_600));
+                self.spec.dkim.rotation.every = every;
+            }
             Event::Algorithms(n) => self.list_algorithms(*n),
             Event::Revoke => self.revoke(),
             Event::Delete(n) => self.delete(*n),
@@ -488,6 +495,8 @@ impl World {
 
     /// Everybody does their part for a while.
     fn cooperate(&mut self) -> Plan {
+        // Keys that age never come to rest.
+        self.spec.dkim.rotation.every = None;
         for round in 0..600 {
             for operator in 0..2 {
                 self.happen(&Event::Sync { operator });
@@ -568,7 +577,7 @@ fn a_domain_comes_up_and_rotates() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn no_signature_fails_whatever_happens_in_whichever_order(

@@ -1,7 +1,7 @@
 //! The next step of each key.
 
 use jiff::Timestamp;
-use postrider_crds::RecordState;
+use postrider_crds::{RecordState, relay_config::SigningState};
 
 use super::{
     FORGET_AFTER, LETTING_GO, after, current, is_listed, is_pending, is_revoked, of, pending, rank,
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     dns::Sight,
-    keys::{KeyState, Life, whole},
+    keys::{KeyState, Life, signing_states, whole},
     sending_domain::observe::{KeyFacts, Observation},
 };
 
@@ -146,8 +146,12 @@ fn retiring(observation: &Observation, key: &KeyFacts, life: Life, now: Timestam
             ..life.at(KeyState::Active, now)
         };
     }
-    let believed = life.released.filter(|released| *released <= whole(now));
-    let released = believed.or_else(|| key.released.then(|| whole(now)));
+    let signs = signs_for_want_of_better(observation, key);
+    let believed = life
+        .released
+        .filter(|released| *released <= whole(now) && !signs);
+    let let_go = key.released && !signs;
+    let released = believed.or_else(|| let_go.then(|| whole(now)));
     let life = Life { released, ..life };
     let over = if is_revoked(observation, key) {
         life.released.is_some() || after(life.since, LETTING_GO) <= now
@@ -159,6 +163,15 @@ fn retiring(observation: &Observation, key: &KeyFacts, life: Life, now: Timestam
     } else {
         life
     }
+}
+
+/// True when relays are given a retiring key to sign with, because no other is left: nothing is over.
+fn signs_for_want_of_better(observation: &Observation, key: &KeyFacts) -> bool {
+    let lives: Vec<&Life> = observation.keys.iter().map(|key| &key.life).collect();
+    let states = signing_states(&lives);
+    let mut keys = observation.keys.iter().zip(states);
+    let state = keys.find(|(other, _)| other.secret == key.secret);
+    state.is_some_and(|(_, state)| state == Some(SigningState::Active))
 }
 
 /// True when no key signs for the algorithm any more, somebody having deleted what did, and `key` is

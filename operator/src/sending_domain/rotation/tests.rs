@@ -310,6 +310,16 @@ fn a_retired_key_is_taken_back_when_its_successor_is_deleted() {
 }
 
 #[test]
+fn a_retired_key_that_signs_for_want_of_better_begins_its_wait_anew() {
+    let mut observation = with(&[KeyState::Retiring]);
+    observation.spec.dkim.keys[0].algorithm = KeyAlgorithm::Ed25519;
+    observation.keys[0].released = true;
+    observation.keys[0].life.released = Some(at(-100 * DAY));
+    let life = step(&observation, 0);
+    assert_eq!((life.state, life.released), (KeyState::Retiring, None));
+}
+
+#[test]
 fn table_of_what_is_made() {
     use KeyState::{Active, Published, Retiring};
     let cases: [(&str, &[KeyState], Change, usize); 11] = [
