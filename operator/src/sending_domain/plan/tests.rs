@@ -199,6 +199,7 @@ fn states(observation: &Observation) -> Vec<KeyState> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story or table, told in a row")]
 fn first_keys_go_all_the_way_in_their_order() {
     use KeyState::{Active, Generated, Loaded, Published, Visible};
     let mut world = verified(Generated, false);
@@ -351,6 +352,7 @@ fn requirements_decide_what_counts() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story or table, told in a row")]
 fn table_of_what_keeps_a_domain_from_being_ready() {
     type Change = fn(&mut Observation);
     let cases: [(Change, &str, &str, &str); 6] = [

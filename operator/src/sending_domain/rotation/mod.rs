@@ -73,10 +73,7 @@ fn is_revoked(observation: &Observation, key: &KeyFacts) -> bool {
 }
 
 /// The keys of `algorithm`.
-fn of<'a>(
-    observation: &'a Observation,
-    algorithm: KeyAlgorithm,
-) -> impl Iterator<Item = &'a KeyFacts> {
+fn of(observation: &Observation, algorithm: KeyAlgorithm) -> impl Iterator<Item = &KeyFacts> {
     let keys = observation.keys.iter();
     keys.filter(move |key| key.algorithm == algorithm)
 }

@@ -6,8 +6,9 @@
 //! What is checked at every signature and at every removal of a record:
 //! * a receiver that verifies now, through any cache, finds the record;
 //! * no record goes before everything signed with its key has left the queues and was verified;
-//! * a domain that once had a key that signs always has one;
-//! and at the end of each world, that every rotation ends when everybody does their part.
+//! * a domain that once had a key that signs always has one.
+//!
+//! And at the end of each world: every rotation ends when everybody does their part.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,7 +129,6 @@ struct Presence {
 
 struct World {
     now: i64,
-    /// Seconds by which the machines' clocks are wrong; the API server's is right.
     spec: postrider_crds::SendingDomainSpec,
     previous: postrider_crds::SendingDomainStatus,
     secrets: Secrets,

@@ -22,7 +22,7 @@ pub fn advance(observation: &Observation, now: Timestamp) -> Vec<Life> {
 
 /// The keys whose Secrets are no longer needed: their records are gone, or nobody cared.
 #[must_use]
-pub fn to_delete<'a>(observation: &'a Observation, now: Timestamp) -> Vec<&'a KeyFacts> {
+pub fn to_delete(observation: &Observation, now: Timestamp) -> Vec<&KeyFacts> {
     let over = |key: &&KeyFacts| {
         let gone = verified(key);
         // The record of a revoked key stays a danger for as long as it is there.

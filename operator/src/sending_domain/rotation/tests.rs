@@ -41,6 +41,7 @@ fn step(observation: &Observation, second: i64) -> Life {
 type Change = fn(&mut Observation);
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story or table, told in a row")]
 fn table_of_steps_on_the_way_to_signing() {
     use KeyState::{Active, Generated, Loaded, Published, Visible, Withdrawn};
     let away: Change = |o| o.keys[0] = seen(o.keys[0].clone(), RecordState::Missing);
@@ -320,6 +321,7 @@ fn a_retired_key_that_signs_for_want_of_better_begins_its_wait_anew() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story or table, told in a row")]
 fn table_of_what_is_made() {
     use KeyState::{Active, Published, Retiring};
     let cases: [(&str, &[KeyState], Change, usize); 11] = [
@@ -442,6 +444,7 @@ fn a_ninth_rotation_waits_for_the_first_to_end() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story or table, told in a row")]
 fn table_of_what_a_rotation_waits_for() {
     use KeyState::{Active, Published, Visible};
     use postrider_crds::condition::reasons;
