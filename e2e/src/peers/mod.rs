@@ -5,7 +5,7 @@
 //! receiver that does what a script says, the unfriendly things included; [`Judge`] decides DKIM,
 //! SPF and DMARC of what they stored with dkimpy, pyspf and checkdmarc; [`Client`] sends as an
 //! application would; [`dns`] writes test zones and serves them where no cluster does, [`Nsd`]
-//! serves them as another program would; [`ZoneChecker`] tells whether a name server would load
+//! serves them as another program would, [`bind`] takes updates of them; [`ZoneChecker`] tells whether a name server would load
 //! one, [`MetricsJudge`] what Prometheus thinks of metrics.
 //!
 //! Guarantees: everything runs from the cache and from a state directory of its own; nothing is
@@ -21,6 +21,7 @@ use rustix::process::Signal;
 
 use crate::cluster::{StateDir, daemon::Daemon};
 
+pub mod bind;
 mod certificate;
 mod check_zone;
 mod client;
