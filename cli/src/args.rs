@@ -1,8 +1,10 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::check::resolver;
 
 /// Look after outbound mail declared with Postrider.
 #[derive(Debug, Parser)]
@@ -42,6 +44,21 @@ pub(crate) enum Command {
         #[arg(short, long, value_enum, conflicts_with = "format")]
         output: Option<Output>,
     },
+    /// Check manifests against their schema and live DNS, without a cluster
+    ///
+    /// Exit codes: 0 nothing failed, 1 something did, 2 the check could not be made.
+    Check {
+        /// File or folder of manifests, - for standard input; may be given several times
+        #[arg(short, long = "filename", value_name = "PATH", required = true)]
+        filename: Vec<PathBuf>,
+        /// DNS server to ask, as ADDRESS or ADDRESS:PORT; may be given several times. Default:
+        /// those of /etc/resolv.conf
+        #[arg(long = "resolver", value_name = "ADDRESS", value_parser = resolver)]
+        resolvers: Vec<SocketAddr>,
+        /// How to print
+        #[arg(short, long, value_enum, default_value_t = CheckOutput::Table)]
+        output: CheckOutput,
+    },
     /// Print pools, domains and lists at a glance, and what to fix next
     Status {
         /// Namespace to look at; default: that of the context
@@ -63,6 +80,21 @@ pub(crate) enum Format {
     Table,
     /// Master-file lines to paste into a zone (RFC 1035 section 5)
     Zone,
+    /// A DNSEndpoint for external-dns to publish, as YAML
+    ExternalDns,
+    /// Resources of the hashicorp/dns provider of Terraform
+    Terraform,
+}
+
+/// How a check is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckOutput {
+    /// What has to be done, object by object
+    Table,
+    /// JSON
+    Json,
+    /// JUnit XML, for continuous integration
+    Junit,
 }
 
 /// How anything is printed for programs.
@@ -91,6 +123,8 @@ mod tests {
             "postrider records shop -o json --format zone",
             "postrider status -n mail -A",
             "postrider statsu",
+            "postrider check",
+            "postrider check -f a --resolver dns.example.net",
         ] {
             assert!(
                 Arguments::try_parse_from(line.split(' ')).is_err(),

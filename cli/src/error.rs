@@ -64,10 +64,42 @@ pub(crate) enum Error {
         /// The API server's words.
         problem: String,
     },
+    /// A manifest cannot be read.
+    #[error("cannot read {path}: {source}; correct the path or make it readable")]
+    Manifest {
+        /// The path.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Nobody can be asked about DNS.
+    #[error("no DNS server can be asked: {0}")]
+    Resolver(String),
     /// The answer cannot be written as JSON.
     #[error("cannot render the answer: {0}")]
     Render(#[source] serde_json::Error),
+    /// The answer cannot be written as YAML.
+    #[error("cannot render the answer: {0}")]
+    RenderYaml(#[source] serde_yaml::Error),
     /// Standard output is gone.
     #[error("cannot write to standard output: {0}")]
     Print(#[source] std::io::Error),
+}
+
+impl Error {
+    /// The exit code: 2 when a check could not be made, 1 otherwise.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Manifest { .. } | Self::Resolver(_) => 2,
+            Self::Config(_)
+            | Self::Unreachable { .. }
+            | Self::NotInstalled { .. }
+            | Self::NotFound { .. }
+            | Self::Forbidden { .. }
+            | Self::Refused { .. }
+            | Self::Render(_)
+            | Self::RenderYaml(_)
+            | Self::Print(_) => 1,
+        }
+    }
 }

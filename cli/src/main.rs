@@ -1,18 +1,22 @@
 //! The `postrider` command; installed as `kubectl-postrider` it is also `kubectl postrider`.
 //!
-//! Owns arguments and exit codes: 0 done, 1 it could not be done (the reason on standard error),
-//! 64 the command line is wrong. What is printed is made by [`records`] and [`status`], which are
-//! pure; what is read comes through [`cluster`]. Nothing is ever written to the cluster.
+//! Owns arguments and exit codes: 0 done, 1 it could not be done (the reason on standard error) or
+//! a check found something, 2 the command line is wrong or a check could not be made. What is
+//! printed is made by [`records`] and [`status`], which are pure; what is read comes through
+//! [`cluster`]. Nothing is ever written to the cluster.
 
 mod args;
+mod check;
 mod cluster;
 mod domain_records;
 mod error;
+mod external_dns;
 #[cfg(test)]
 mod golden;
 mod overview;
 mod records;
 mod status;
+mod terraform;
 mod text;
 mod zone;
 
@@ -26,8 +30,21 @@ use domain_records::DomainRecords;
 use error::Error;
 use overview::Overview;
 
-/// Exit code for a wrong command line (`EX_USAGE` of sysexits).
-const USAGE: u8 = 64;
+/// Exit code for a wrong command line: above what a check finds, as diff and grep do it.
+const USAGE: u8 = 2;
+
+/// What a command answers.
+struct Answer {
+    text: String,
+    code: ExitCode,
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        let code = ExitCode::SUCCESS;
+        Self { text, code }
+    }
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -42,47 +59,65 @@ async fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match run(arguments).await.and_then(|text| print(&text)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let answer = run(arguments).await;
+    match answer.and_then(|answer| print(&answer.text).map(|()| answer.code)) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(error.code())
         }
     }
 }
 
-async fn run(arguments: Arguments) -> Result<String, Error> {
-    let cluster = Cluster::connect(&arguments.connection).await?;
+async fn run(arguments: Arguments) -> Result<Answer, Error> {
+    let connection = arguments.connection;
+    let cluster = || Cluster::connect(&connection);
     match arguments.command {
+        Command::Check {
+            filename,
+            resolvers,
+            output,
+        } => {
+            let report = check::check(&filename, &resolvers).await?;
+            let text = check::print(&report, output)?;
+            let code = ExitCode::from(u8::from(report.failed > 0));
+            Ok(Answer { text, code })
+        }
         Command::Records {
             name,
             namespace,
             format,
             output,
         } => {
+            let cluster = cluster().await?;
             let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
             let domain = cluster.sending_domain(&namespace, &name).await?;
             let pool = &domain.spec.pool_ref.name;
             let pool = cluster.relay_pool_if_any(&namespace, pool).await?;
             let records = DomainRecords::of(&domain, pool.as_ref());
-            match (output, format) {
-                (Some(Output::Json), _) => json(&records),
-                (None, Format::Table) => Ok(records::table(&records)),
-                (None, Format::Zone) => Ok(zone::zone(&records)),
+            Ok(match (output, format) {
+                (Some(Output::Json), _) => json(&records)?,
+                (None, Format::Table) => records::table(&records),
+                (None, Format::Zone) => zone::zone(&records),
+                (None, Format::ExternalDns) => external_dns::manifest(&records)?,
+                (None, Format::Terraform) => terraform::configuration(&records),
             }
+            .into())
         }
         Command::Status {
             namespace,
             all_namespaces,
             output,
         } => {
+            let cluster = cluster().await?;
             let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
             let namespace = (!all_namespaces).then_some(namespace);
             let overview = Overview::of(&cluster.everything(namespace.as_deref()).await?);
-            match output {
-                Some(Output::Json) => json(&overview),
-                None => Ok(status::page(&overview, namespace.as_deref())),
+            Ok(match output {
+                Some(Output::Json) => json(&overview)?,
+                None => status::page(&overview, namespace.as_deref()),
             }
+            .into())
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Time to live of what is published, in seconds: an hour, so that a mistake is cured soon.
-const TTL: u32 = 3_600;
+pub(crate) const TTL: u32 = 3_600;
 /// Longest string in a TXT record, in octets (RFC 1035 section 3.3).
 const MAX_STRING: usize = 255;
 /// Preference of an MX that is wanted without one.
@@ -97,13 +97,18 @@ fn absolute(name: &str) -> String {
     out
 }
 
-/// Preference and host; a wanted text without preference gets [`PREFERENCE`].
 fn exchange(wanted: &str) -> String {
+    let (preference, host) = preference_and_host(wanted);
+    format!("{preference} {}", absolute(host))
+}
+
+/// The parts of a wanted MX; one without preference gets [`PREFERENCE`].
+pub(crate) fn preference_and_host(wanted: &str) -> (u16, &str) {
     let mut words = wanted.split_whitespace();
     let (first, second) = (words.next().unwrap_or_default(), words.next());
     match (first.parse::<u16>(), second) {
-        (Ok(preference), Some(host)) => format!("{preference} {}", absolute(host)),
-        _ => format!("{PREFERENCE} {}", absolute(first)),
+        (Ok(preference), Some(host)) => (preference, host),
+        _ => (PREFERENCE, first),
     }
 }
 

@@ -141,6 +141,24 @@ pub struct Look {
 }
 
 impl Observation {
+    /// What a manifest alone tells of `domain`, whose pool is `pool`: no keys, no status.
+    #[must_use]
+    pub fn of_manifest(domain: &SendingDomain, pool: Option<&RelayPool>) -> Self {
+        Self {
+            name: domain.name_any(),
+            uid: domain.uid().unwrap_or_default(),
+            generation: domain.metadata.generation.unwrap_or_default(),
+            spec: domain.spec.clone(),
+            previous: SendingDomainStatus::default(),
+            pool: pool.map(pool_facts),
+            rival: None,
+            keys: Vec::new(),
+            unusable_keys: Vec::new(),
+            sender_problems: Vec::new(),
+            findings: Findings::default(),
+        }
+    }
+
     /// What a look at DNS depends on.
     #[must_use]
     pub fn inputs(&self) -> Inputs {

@@ -1,0 +1,125 @@
+//! What `records` prints for others to read is taken by those others: a zone by named-checkzone, a
+//! DNSEndpoint by an API server that has external-dns's definition, Terraform by an HCL parser.
+
+use std::fs;
+
+use kube::{
+    Api, Client,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use postrider_crds::SendingDomain;
+use postrider_e2e::{
+    cluster::{ApiServer, Cache, wait_for},
+    peers::bind::BindPrograms,
+};
+
+use crate::support::{postrider, text};
+
+const ENDPOINTS: &str =
+    include_str!("../../../e2e/tests/data/dnsendpoints.externaldns.k8s.io.yaml");
+const BOUND: std::time::Duration = std::time::Duration::from_secs(60);
+
+async fn define(client: &Client, definition: serde_json::Value) {
+    let resource = ApiResource::erase::<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>(&());
+    let object: DynamicObject = serde_json::from_value(definition).unwrap();
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+/// A SendingDomain with the status of the golden files.
+async fn shop(client: &Client) -> SendingDomain {
+    let domains: Vec<serde_json::Value> =
+        serde_yaml::from_str(include_str!("../golden/domains.yaml")).unwrap();
+    let mut object = domains[0].clone();
+    object["metadata"]["namespace"] = "default".into();
+    object["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("generation");
+    object["status"]["observedGeneration"] = 1.into();
+    let domain: SendingDomain = serde_json::from_value(object.clone()).unwrap();
+    let api: Api<SendingDomain> = Api::default_namespaced(client.clone());
+    wait_for("the kind", BOUND, "-", async || {
+        Ok(api.create(&PostParams::default(), &domain).await.ok())
+    })
+    .await
+    .unwrap();
+    let status = serde_json::json!({"status": object["status"]});
+    api.patch_status("shop", &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn every_format_is_taken_by_its_readers() {
+    let server = ApiServer::start().await.unwrap();
+    let client = server.client().await.unwrap();
+    for crd in postrider_crds::custom_resource_definitions() {
+        define(&client, serde_json::to_value(&crd).unwrap()).await;
+    }
+    define(&client, serde_yaml::from_str(ENDPOINTS).unwrap()).await;
+    let stored = shop(&client).await;
+    let wanted = stored.status.unwrap().records;
+    let kubeconfig = server.kubeconfig().display().to_string();
+    let print = async |format: &str| {
+        let output = postrider(&[
+            "records",
+            "shop",
+            "--kubeconfig",
+            &kubeconfig,
+            "--format",
+            format,
+        ])
+        .await;
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text(&output)
+    };
+
+    // A zone, with what every zone has besides.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("zone");
+    let head = "$TTL 60\n@ IN SOA ns. host. 1 60 60 3600 60\n@ IN NS ns.\n";
+    fs::write(&file, [head, &print("zone").await].concat()).unwrap();
+    let programs = BindPrograms::ready(&Cache::of_user().unwrap())
+        .await
+        .unwrap();
+    let understood = programs.check_zone("shop.example", &file).await.unwrap();
+    let lines = understood
+        .lines()
+        .filter(|line| line.contains("\tTXT\t") || line.contains(" TXT") || line.contains("MX"));
+    assert_eq!(lines.count(), wanted.len(), "{understood}");
+
+    // A DNSEndpoint.
+    let manifest: DynamicObject = serde_yaml::from_str(&print("external-dns").await).unwrap();
+    let kind = GroupVersionKind::gvk("externaldns.k8s.io", "v1alpha1", "DNSEndpoint");
+    let api: Api<DynamicObject> =
+        Api::default_namespaced_with(client.clone(), &ApiResource::from_gvk(&kind));
+    let created = wait_for("DNSEndpoint", BOUND, "-", async || {
+        Ok(api.create(&PostParams::default(), &manifest).await.ok())
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        created.data["spec"], manifest.data["spec"],
+        "nothing was dropped"
+    );
+    let endpoints = created.data["spec"]["endpoints"].as_array().unwrap();
+    assert_eq!(
+        endpoints.len(),
+        wanted.len() - 1,
+        "DMARC is left to its owner"
+    );
+
+    // Terraform.
+    let body: hcl::Body = hcl::parse(&print("terraform").await).unwrap();
+    let resources = body
+        .blocks()
+        .filter(|block| block.identifier() == "resource");
+    assert_eq!(resources.count(), wanted.len());
+}
