@@ -5,6 +5,8 @@
 CRDS := charts/postrider/files/crds
 IMAGE_TARGET := x86_64-unknown-linux-gnu
 CLUSTER := cargo run --quiet -p postrider-e2e --bin e2e-cluster --
+# The tests that need an API server, name servers or a whole cluster.
+LIVE := postrider-e2e/cluster,postrider-operator/cluster,postrider-cli/cluster
 DEMO := cargo run --quiet -p postrider-e2e --bin e2e-demo --
 
 .PHONY: help demo test check lint crds images clean
@@ -27,6 +29,8 @@ demo:
 test: check
 	cargo build --quiet -p postrider-e2e --bins
 	$(CLUSTER) run -- cargo test -p postrider-e2e --features cluster
+	cargo test -p postrider-operator --features cluster --test publishing
+	cargo test -p postrider-cli --features cluster --test claims
 	$(DEMO) run
 	$(DEMO) clean
 
@@ -37,7 +41,7 @@ check: lint
 
 lint:
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features postrider-e2e/cluster --quiet -- -D warnings
+	cargo clippy --workspace --all-targets --features $(LIVE) --quiet -- -D warnings
 
 crds:
 	cargo run --quiet -p postrider-crds --bin crdgen -- $(CRDS)

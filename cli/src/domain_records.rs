@@ -2,7 +2,7 @@
 //! printing.
 
 use kube::ResourceExt as _;
-use postrider_crds::{RecordState, RecordStatus, RelayPool, SendingDomain};
+use postrider_crds::{PublishedRecord, RecordState, RecordStatus, RelayPool, SendingDomain};
 use serde::Serialize;
 
 use crate::text::counted;
@@ -24,6 +24,9 @@ pub(crate) struct DomainRecords {
     /// The pool that sends the domain's mail, when its status is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pool: Option<PoolRecords>,
+    /// Those that the operator itself puts into DNS.
+    #[serde(skip)]
+    published: Vec<PublishedRecord>,
 }
 
 /// What a RelayPool needs in DNS: SPF for the names its relays give in EHLO.
@@ -48,7 +51,20 @@ impl DomainRecords {
             current: observed.is_some() && observed == object.metadata.generation,
             records: status.map(|s| s.records.clone()).unwrap_or_default(),
             pool: pool.and_then(PoolRecords::of),
+            published: status
+                .and_then(|s| s.published.as_ref())
+                .map(|published| published.records.clone())
+                .unwrap_or_default(),
         }
+    }
+
+    /// Those that somebody has to publish: all but what the operator publishes (`spec.publish`).
+    pub(crate) fn by_hand(&self) -> impl Iterator<Item = &RecordStatus> {
+        let published = |record: &RecordStatus| {
+            let mut ours = self.published.iter();
+            ours.any(|own| (own.r#type, &own.name) == (record.r#type, &record.name))
+        };
+        self.records.iter().filter(move |record| !published(record))
     }
 
     /// Whether `name` lies in the domain, so that its record belongs in the domain's zone.
@@ -99,4 +115,29 @@ impl PoolRecords {
 pub(crate) fn verified(records: &[RecordStatus]) -> usize {
     let verified = |record: &&RecordStatus| record.state == RecordState::Verified;
     records.iter().filter(verified).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden;
+
+    #[test]
+    fn what_the_operator_publishes_is_not_for_people() {
+        let mut domain = golden::shop();
+        let all = domain.records.len();
+        assert_eq!(domain.by_hand().count(), all);
+        let record = &domain.records[0];
+        domain.published = vec![PublishedRecord {
+            r#type: record.r#type,
+            name: record.name.clone(),
+            value: record.wanted.clone(),
+        }];
+        assert_eq!(domain.by_hand().count(), all - 1);
+        assert!(
+            domain
+                .by_hand()
+                .all(|left| left.name != domain.records[0].name)
+        );
+    }
 }

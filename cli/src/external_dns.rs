@@ -11,7 +11,7 @@ use postrider_crds::{RecordPurpose, RecordStatus, RecordType};
 use serde::Serialize;
 
 use crate::{
-    domain_records::DomainRecords,
+    domain_records::{DomainRecords, verified},
     error::Error,
     text::{counted, printable},
     zone::{TTL, preference_and_host},
@@ -55,7 +55,7 @@ struct Endpoint {
 pub(crate) fn manifest(domain: &DomainRecords) -> Result<String, Error> {
     let mut out = String::new();
     let total = counted(domain.records.len(), "record");
-    let verified = domain.verified();
+    let verified = verified(&domain.records);
     comment(
         &mut out,
         &format!(
@@ -67,7 +67,7 @@ pub(crate) fn manifest(domain: &DomainRecords) -> Result<String, Error> {
         comment(&mut out, &caveat);
     }
     let shared = |record: &&RecordStatus| is_shared(domain, record);
-    for record in domain.records.iter().filter(shared) {
+    for record in domain.by_hand().filter(shared) {
         comment(
             &mut out,
             &format!(
@@ -76,10 +76,7 @@ pub(crate) fn manifest(domain: &DomainRecords) -> Result<String, Error> {
             ),
         );
     }
-    let own = domain
-        .records
-        .iter()
-        .filter(|record| !is_shared(domain, record));
+    let own = domain.by_hand().filter(|record| !is_shared(domain, record));
     let object = DnsEndpoint {
         api_version: "externaldns.k8s.io/v1alpha1",
         kind: "DNSEndpoint",
@@ -110,6 +107,7 @@ fn endpoint(record: &RecordStatus) -> Endpoint {
             let (preference, host) = preference_and_host(&record.wanted);
             ("MX", format!("{preference} {}", host.trim_end_matches('.')))
         }
+        RecordType::CNAME => ("CNAME", record.wanted.trim_end_matches('.').to_owned()),
     };
     Endpoint {
         dns_name: record.name.trim_end_matches('.').to_owned(),

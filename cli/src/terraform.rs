@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use postrider_crds::{RecordPurpose, RecordState, RecordStatus, RecordType};
 
 use crate::{
-    domain_records::DomainRecords,
+    domain_records::{DomainRecords, verified},
     text::{counted, printable},
     zone::{TTL, preference_and_host},
 };
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) fn configuration(domain: &DomainRecords) -> String {
     let mut out = String::new();
     let total = counted(domain.records.len(), "record");
-    let verified = domain.verified();
+    let verified = verified(&domain.records);
     comment(
         &mut out,
         &format!(
@@ -40,7 +40,7 @@ pub(crate) fn configuration(domain: &DomainRecords) -> String {
         "\nvariable \"zone\" {{\n  type        = string\n  default     = {}\n  description = \"The zone that holds the records, with the last dot.\"\n}}\n",
         quoted(&format!("{}.", domain.domain))
     );
-    for record in &domain.records {
+    for record in domain.by_hand() {
         out.push('\n');
         resource(&mut out, record);
     }
@@ -63,6 +63,7 @@ fn resource(out: &mut String, record: &RecordStatus) {
     let kind = match record.r#type {
         RecordType::TXT => "dns_txt_record_set",
         RecordType::MX => "dns_mx_record_set",
+        RecordType::CNAME => "dns_cname_record",
     };
     let name = record.name.trim_end_matches('.');
     let _ = write!(
@@ -72,6 +73,10 @@ fn resource(out: &mut String, record: &RecordStatus) {
         quoted(name)
     );
     match record.r#type {
+        RecordType::CNAME => {
+            let target = quoted(&format!("{}.", record.wanted.trim_end_matches('.')));
+            let _ = writeln!(out, "  cname = {target}");
+        }
         RecordType::TXT => {
             let _ = writeln!(out, "  txt  = [{}]", quoted(&record.wanted));
         }
@@ -186,6 +191,19 @@ mod tests {
         let body = resources(&text(&domain));
         assert_eq!(body.blocks().count(), domain.records.len());
         assert!(body.blocks().all(|block| block.labels()[0].as_str() != "x"));
+    }
+
+    #[test]
+    fn aliases_are_resources_of_their_own() {
+        let mut domain = golden::shop();
+        domain.records.truncate(1);
+        domain.records[0].r#type = RecordType::CNAME;
+        domain.records[0].wanted = "target.example.".into();
+        let body = resources(&text(&domain));
+        let block = body.blocks().next().unwrap();
+        assert_eq!(block.labels()[0].as_str(), "dns_cname_record");
+        let cname = block.body().attributes().find(|a| a.key() == "cname");
+        assert_eq!(cname.unwrap().expr().to_string(), "\"target.example.\"");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) fn zone(domain: &DomainRecords) -> String {
     if let Some(caveat) = domain.caveat() {
         comment(&mut out, &caveat);
     }
-    for record in &domain.records {
+    for record in domain.by_hand() {
         block(&mut out, record);
         out.push_str(&line(record));
         out.push('\n');
@@ -80,6 +80,7 @@ fn line(record: &RecordStatus) -> String {
     match record.r#type {
         RecordType::TXT => format!("{owner} {TTL} IN TXT {}", strings(&record.wanted)),
         RecordType::MX => format!("{owner} {TTL} IN MX {}", exchange(&record.wanted)),
+        RecordType::CNAME => format!("{owner} {TTL} IN CNAME {}", absolute(&record.wanted)),
     }
 }
 
@@ -177,6 +178,17 @@ mod tests {
         assert_eq!(absolute("a b;c"), "a\\032b\\059c.");
         assert_eq!(exchange("20 mail.shop.example."), "20 mail.shop.example.");
         assert_eq!(exchange("mail.shop.example"), "10 mail.shop.example.");
+    }
+
+    #[test]
+    fn aliases_are_complete() {
+        let mut record = golden::shop().records.remove(0);
+        record.r#type = RecordType::CNAME;
+        record.wanted = "pr-7f3a._domainkey.shop.example.keys.example.".into();
+        assert_eq!(
+            line(&record),
+            "pr-7f3a._domainkey.shop.example. 3600 IN CNAME pr-7f3a._domainkey.shop.example.keys.example."
+        );
     }
 
     #[test]

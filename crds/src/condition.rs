@@ -19,6 +19,8 @@ pub mod types {
     pub const RETURN_PATH_VERIFIED: &str = "ReturnPathVerified";
     /// SendingDomain: a DKIM key is on its way to sign.
     pub const ROTATING: &str = "Rotating";
+    /// SendingDomain: the records that `spec.publish` asks for are in DNS.
+    pub const PUBLISHED: &str = "Published";
     /// RelayPool: at least one member accepts mail.
     pub const AVAILABLE: &str = "Available";
     /// RelayPool: members are being created, replaced or removed.
@@ -87,6 +89,22 @@ pub mod reasons {
     pub const KEY_DELETED: &str = "KeyDeleted";
     /// Keys are verified but not yet loaded by every relay.
     pub const KEYS_LOADING: &str = "KeysLoading";
+    /// Records have been handed over and are seen in DNS.
+    pub const PUBLISHED: &str = "Published";
+    /// Records have been handed over and are not seen in DNS yet.
+    pub const WAITING_FOR_DNS: &str = "WaitingForDNS";
+    /// The cluster does not know the kind that the records are to be handed over by.
+    pub const PUBLISHER_NOT_INSTALLED: &str = "PublisherNotInstalled";
+    /// The name server or the API server refuses to take the records.
+    pub const PUBLISHER_REFUSED: &str = "PublisherRefused";
+    /// The name server gives no answer.
+    pub const PUBLISHER_UNREACHABLE: &str = "PublisherUnreachable";
+    /// Records to publish are not in the zone that is updated.
+    pub const OUTSIDE_ZONE: &str = "OutsideZone";
+    /// Published records have been taken out of DNS.
+    pub const RECORDS_WITHDRAWN: &str = "RecordsWithdrawn";
+    /// Published records could not be taken out of DNS.
+    pub const RECORDS_LEFT: &str = "RecordsLeft";
     /// The named pool does not exist.
     pub const POOL_NOT_FOUND: &str = "PoolNotFound";
     /// A named Secret or ConfigMap, or a key in it, does not exist.

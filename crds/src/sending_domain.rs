@@ -52,6 +52,8 @@ use crate::{
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.returnPath) || self.returnPath.domain != self.domain").message("returnPath.domain must differ from domain; use a subdomain such as bounce.<domain>").field_path(".returnPath.domain"))]
+#[x_kube(validation = Rule::new("self.dkim.delegation != 'CNAME' || (has(self.publish) && has(self.publish.rfc2136))").message("dkim.delegation CNAME needs publish.rfc2136, whose zone holds the keys' records").field_path(".dkim.delegation"))]
+#[x_kube(validation = Rule::new("self.dkim.delegation != 'CNAME' || !has(self.publish) || !has(self.publish.rfc2136) || size(self.domain) + size(self.publish.rfc2136.zone) <= 150").message("domain and publish.rfc2136.zone are too long together for dkim.delegation CNAME: at most 150 characters").field_path(".dkim.delegation"))]
 pub struct SendingDomainSpec {
     /// The domain in From addresses: lower-case A-labels. Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf").message("domain is immutable; delete this SendingDomain and create another"))]
@@ -70,6 +72,9 @@ pub struct SendingDomainSpec {
     /// What relays do with the domain's mail while it is not verified.
     #[serde(default)]
     pub unverified: Unverified,
+    /// Who puts the records into DNS. Absent: they are only listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<Publish>,
     /// Who may send as this domain. Empty: nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -106,9 +111,24 @@ pub struct Dkim {
     #[serde(default = "Dkim::default_prefix")]
     #[x_kube(validation = Rule::new("size(self) <= 40").message("must be at most 40 characters, so that the selector fits a DNS label"))]
     pub selector_prefix: Selector,
+    /// Where the keys' records are: at the domain itself, or in the zone of publish.rfc2136, to which
+    /// the domain's names lead by aliases. Default: TXT.
+    #[serde(default)]
+    pub delegation: Delegation,
     /// When keys are replaced. Default: only when asked.
     #[serde(default, skip_serializing_if = "Rotation::is_default")]
     pub rotation: Rotation,
+}
+
+/// Where the records of keys are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Delegation {
+    /// At the domain: `<selector>._domainkey.<domain>` is a TXT record.
+    #[default]
+    TXT,
+    /// In the zone that is published in: `<selector>._domainkey.<domain>` is an alias of
+    /// `<selector>._domainkey.<domain>.<zone>`. One DNAME at `_domainkey.<domain>` makes them all.
+    CNAME,
 }
 
 /// When keys are replaced by new ones.
@@ -201,6 +221,44 @@ pub enum Unverified {
     Send,
 }
 
+/// Who puts the records into DNS: those of the keys and of the return path. The policy at the
+/// domain's own `_dmarc` is left to whoever it belongs to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.dnsEndpoint) != has(self.rfc2136)").message("exactly one of dnsEndpoint and rfc2136 must be set"))]
+pub struct Publish {
+    /// external-dns, by a DNSEndpoint in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_endpoint: Option<DnsEndpointPublish>,
+    /// A name server that takes updates (RFC 2136).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rfc2136: Option<Rfc2136>,
+}
+
+/// How external-dns is used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DnsEndpointPublish {}
+
+/// A name server that takes updates (RFC 2136) signed with a shared secret (TSIG, RFC 8945).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rfc2136 {
+    /// The zone's primary server: an address or host name, with a port where it is not 53.
+    #[schemars(length(min = 1, max = 261))]
+    #[x_kube(validation = Rule::new("self.matches('^([a-zA-Z0-9.-]+(:[0-9]{1,5})?|[0-9a-fA-F:.]+|\\\\[[0-9a-fA-F:.]+\\\\](:[0-9]{1,5})?)$')").message("must be an address or a host name, with a port if it is not 53, such as 192.0.2.53 or ns1.example.net:5353"))]
+    pub server: String,
+    /// The zone that is updated. Records outside of it are only listed.
+    pub zone: DomainName,
+    /// A Secret in the same namespace with the keys `name`, `secret` (base64) and, where it is not
+    /// hmac-sha256, `algorithm`.
+    pub tsig_secret_ref: SecretRef,
+    /// Time the records may be cached. Default: 5m.
+    #[serde(default = "Rfc2136::default_ttl")]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("must be longer than 0s"))]
+    pub ttl: Duration,
+}
+
 /// Who may send as the domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -230,7 +288,8 @@ pub struct SendingDomainStatus {
     /// The generation this status speaks of; -1: none yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, KeysReady, SPFVerified, DKIMVerified, DMARCVerified, ReturnPathVerified, Rotating.
+    /// Ready, KeysReady, SPFVerified, DKIMVerified, DMARCVerified, ReturnPathVerified, Rotating;
+    /// Published where spec.publish is set.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Every record to publish, the wanted text beside the one seen.
@@ -240,13 +299,43 @@ pub struct SendingDomainStatus {
     /// What relays do with the domain's mail now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admission: Option<Admission>,
+    /// What this operator has put into DNS, or is about to, so that it can take it out again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<PublishedStatus>,
+}
+
+/// What has been put into DNS, and where.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PublishedStatus {
+    /// The DNSEndpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_endpoint: Option<String>,
+    /// The name server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rfc2136: Option<Rfc2136>,
+    /// The records.
+    #[schemars(length(max = 64))]
+    pub records: Vec<PublishedRecord>,
+}
+
+/// A record that has been put into DNS.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishedRecord {
+    /// TXT or MX.
+    pub r#type: RecordType,
+    /// Owner name without trailing dot.
+    pub name: String,
+    /// Its text.
+    pub value: String,
 }
 
 /// A record to publish.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordStatus {
-    /// TXT or MX.
+    /// TXT, MX or CNAME.
     pub r#type: RecordType,
     /// Owner name without trailing dot.
     pub name: String,
@@ -265,12 +354,16 @@ pub struct RecordStatus {
 }
 
 /// Types of DNS record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum RecordType {
     /// Text.
     TXT,
     /// Mail exchange.
     MX,
+    /// Alias.
+    CNAME,
 }
 
 /// How a wanted record compares to what is published.
@@ -381,11 +474,24 @@ impl SendingDomainSpec {
     }
 }
 
+impl SendingDomainSpec {
+    /// Where the record of the key `selector` is when the domain's own name is an alias of it.
+    #[must_use]
+    pub fn delegated_name(&self, selector: &Selector) -> Option<String> {
+        let zone = &self.publish.as_ref()?.rfc2136.as_ref()?.zone;
+        match self.dkim.delegation {
+            Delegation::TXT => None,
+            Delegation::CNAME => Some(format!("{}.{zone}", selector.record_name(&self.domain))),
+        }
+    }
+}
+
 impl Default for Dkim {
     fn default() -> Self {
         Self {
             keys: Self::default_keys(),
             selector_prefix: Self::default_prefix(),
+            delegation: Delegation::default(),
             rotation: Rotation::default(),
         }
     }
@@ -420,6 +526,12 @@ impl Dkim {
 
     fn default_prefix() -> Selector {
         "pr".parse().expect("pr is a selector")
+    }
+}
+
+impl Rfc2136 {
+    fn default_ttl() -> Duration {
+        Duration::from_secs(300)
     }
 }
 

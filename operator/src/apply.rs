@@ -130,7 +130,7 @@ impl Writer {
         self.patch::<K>(manager, &wanted).await.map(|_| ())
     }
 
-    /// Reads an object past every cache.
+    /// Reads an object past every cache; `None` also where the API server does not know the kind.
     ///
     /// # Errors
     ///
@@ -138,6 +138,34 @@ impl Writer {
     pub async fn get<K: Kind>(&self, namespace: &str, name: &str) -> Result<Option<K>, Error> {
         let action = describe::<K>("read", Some(name));
         call(action, self.api::<K>(Some(namespace)).get_opt(name)).await
+    }
+
+    /// Makes `finalizers` those of `object`; an error answers "conflict" when it changed since
+    /// `object` was read.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses or does not answer.
+    pub async fn finalizers<K: Kind>(
+        &self,
+        object: &K,
+        finalizers: &[String],
+    ) -> Result<(), Error> {
+        let name = object.name_any();
+        let action = describe::<K>("set the finalizers of", Some(&name));
+        let patch = json!({"metadata": {
+            "uid": object.meta().uid,
+            "resourceVersion": object.resource_version(),
+            "finalizers": finalizers,
+        }});
+        let api = self.api::<K>(object.meta().namespace.as_deref());
+        let patch = Patch::Merge(&patch);
+        call(
+            action,
+            api.patch_metadata(&name, &PatchParams::default(), &patch),
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Creates `object`; an error answers "conflict" when it exists already.

@@ -29,6 +29,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [postrider.dev]
   resources: [sendingdomains, relaypools, suppressionlists]
   verbs: [get, list, watch]
+# A finalizer keeps a SendingDomain until the records published for it are out of DNS.
+- apiGroups: [postrider.dev]
+  resources: [sendingdomains]
+  verbs: [patch]
 - apiGroups: [postrider.dev]
   resources: [sendingdomains/status, relaypools/status, suppressionlists/status]
   verbs: [get, patch, update]
@@ -52,6 +56,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch]
+# Where spec.publish.dnsEndpoint hands records to external-dns.
+- apiGroups: [externaldns.k8s.io]
+  resources: [dnsendpoints]
+  verbs: [get, create, patch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -1,12 +1,13 @@
 //! BIND out of Debian packages: a name server that takes updates (RFC 2136) signed with TSIG
 //! (RFC 8945), and its checker of zone files.
 //!
-//! Guarantees: it runs on the loopback address given, forwards nothing, answers for its zones and
-//! for no other name, and keeps all it writes in its state directory.
+//! Guarantees: it runs on a free port of 127.0.0.1, since it listens on no address that no interface
+//! has by name; it forwards nothing, answers for its zones and for no other name, and keeps all it
+//! writes in its state directory.
 
 use std::{
     fmt::Write as _,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,6 +18,7 @@ use crate::cluster::{
     command::Program,
     daemon::{Daemon, Enclosed, Spec},
     debian,
+    error::OnPath as _,
 };
 
 /// The packages, each with the libraries it needs that a minimal Debian lacks.
@@ -116,18 +118,18 @@ pub struct Bind {
 }
 
 impl Bind {
-    /// Starts one on `listen`, UDP and TCP, with its state in `dir`. What `dir` holds of an earlier
-    /// one is served on.
+    /// Starts one, on UDP and TCP, with its state in `dir`. What `dir` holds of an earlier one is
+    /// served on.
     ///
     /// # Errors
     /// When it does not start, with the end of its log.
     pub async fn start(
         dir: &Path,
         programs: &BindPrograms,
-        listen: SocketAddr,
         keys: &[TsigKey],
         zones: &[DynamicZone],
     ) -> Result<Self, Error> {
+        let listen = free_port()?;
         super::stop(dir).await?;
         let state = StateDir::new(dir)?;
         for DynamicZone { zone, .. } in zones {
@@ -137,7 +139,8 @@ impl Bind {
             }
         }
         // What it was not told of does not exist.
-        state.write("zones/root", &Zone::new("").file())?;
+        let root = Zone::new("").address("localhost", Ipv4Addr::LOCALHOST.into());
+        state.write("zones/root", &root.file())?;
         let config = state.write("named.conf", &configuration(&state, listen, keys, zones))?;
         let spec = Spec {
             name: "named".to_owned(),
@@ -172,6 +175,13 @@ impl Bind {
         self.daemon.process().stop().await?;
         Ok(())
     }
+}
+
+/// An address nobody listens on, for now.
+fn free_port() -> Result<SocketAddr, Error> {
+    let place = || Path::new("127.0.0.1").to_owned();
+    let probe = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).on("listen on", place())?;
+    Ok(probe.local_addr().on("listen on", place())?)
 }
 
 fn configuration(

@@ -122,9 +122,13 @@ pub async fn check(
     domain: &DomainName,
     key: &PublicKey,
 ) -> Finding {
-    let name = selector.record_name(domain);
-    match resolver.txt(&name).await {
-        Answer::Unavailable(failure) => Finding::unknown(&name, &failure),
+    check_at(resolver, &selector.record_name(domain), key).await
+}
+
+/// Looks the record of `key` at `name` up, aliases followed, and judges it.
+pub async fn check_at(resolver: &dyn Resolver, name: &str, key: &PublicKey) -> Finding {
+    match resolver.txt(name).await {
+        Answer::Unavailable(failure) => Finding::unknown(name, &failure),
         Answer::NoData | Answer::NxDomain => Finding::missing(
             "publish this record, so that receivers can verify the key's signatures".into(),
         ),

@@ -18,6 +18,7 @@ pub mod apply;
 pub mod key;
 pub mod observe;
 pub mod plan;
+pub mod publish;
 pub mod records;
 pub mod rotation;
 
@@ -38,7 +39,7 @@ fn reconcile(
     async move {
         if domain.metadata.deletion_timestamp.is_some() {
             // Its key Secrets go with it: they have it as their owner.
-            return Ok(Action::await_change());
+            return publish::farewell(&domain, &ctx).await;
         }
         let observation = observe::gather(&domain, &ctx)?;
         let (uid, inputs) = (observation.uid.clone(), observation.inputs());
@@ -50,7 +51,13 @@ fn reconcile(
             None => observe::look(ctx.resolver.as_ref(), &observation).await,
         };
         let observation = observation.with_look(&look);
-        let plan = plan::plan(&observation, ctx.steady_now());
+        let mut plan = plan::plan(&observation, ctx.steady_now());
+        if kept.is_some() {
+            publish::show_again(&mut plan, &observation);
+        } else {
+            let outcome = publish::sync(&domain, &observation, &plan, &ctx).await?;
+            publish::show(&mut plan, &observation, outcome, ctx.now());
+        }
         apply::apply(&domain, &plan, &ctx).await?;
         let key = (domain.namespace().unwrap_or_default(), domain.name_any());
         ctx.metrics

@@ -54,6 +54,8 @@ pub struct Observation {
     pub reach: Reach,
     /// What DNS says about everything but keys.
     pub findings: Findings,
+    /// What DNS says where the records of keys are, if the domain's names are aliases.
+    pub delegated: BTreeMap<Selector, Finding>,
     /// Seconds between a key's record on every name server and the key's use, at least.
     pub floor: u32,
 }
@@ -138,6 +140,7 @@ pub struct Inputs {
 pub struct Look {
     findings: Findings,
     keys: BTreeMap<Selector, (Finding, Sight)>,
+    delegated: BTreeMap<Selector, Finding>,
 }
 
 impl Observation {
@@ -156,6 +159,8 @@ impl Observation {
             unusable_keys: Vec::new(),
             sender_problems: Vec::new(),
             findings: Findings::default(),
+            delegated: BTreeMap::new(),
+            floor: 0,
         }
     }
 
@@ -179,6 +184,7 @@ impl Observation {
     #[must_use]
     pub fn with_look(mut self, look: &Look) -> Self {
         self.findings = look.findings.clone();
+        self.delegated.clone_from(&look.delegated);
         for key in &mut self.keys {
             if let Some((finding, sight)) = look.keys.get(&key.selector) {
                 key.finding = Some(finding.clone());
@@ -234,6 +240,7 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
         sender_problems,
         reach,
         findings: Findings::default(),
+        delegated: BTreeMap::new(),
         floor: u32::try_from(ctx.settings.dns.propagation_minimum.as_secs()).unwrap_or(u32::MAX),
     })
 }
@@ -366,8 +373,14 @@ pub async fn look(resolver: &dyn Resolver, observation: &Observation) -> Look {
         let looked = look_at_key(resolver, &spec.domain, key).await;
         (key.selector.clone(), looked)
     });
-    let (keys, spf, dmarc, return_path) = future::join4(
+    let delegated = observation.keys.iter().map(|key| async {
+        let name = spec.delegated_name(&key.selector)?;
+        let finding = dkim::check_at(resolver, &name, &key.public).await;
+        Some((key.selector.clone(), finding))
+    });
+    let (keys, delegated, spf, dmarc, return_path) = future::join5(
         future::join_all(keys),
+        future::join_all(delegated),
         look_at_spf(resolver, observation, &return_path),
         look_at_dmarc(resolver, spec, &return_path),
         async {
@@ -383,6 +396,7 @@ pub async fn look(resolver: &dyn Resolver, observation: &Observation) -> Look {
             return_path,
         },
         keys: keys.into_iter().collect(),
+        delegated: delegated.into_iter().flatten().collect(),
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
     keys::{KeyState, Life},
 };
 
+mod delegation;
 pub mod keys;
 mod verdict;
 pub mod wanted;
@@ -109,6 +110,7 @@ pub fn plan(observation: &Observation, now: Timestamp) -> Plan {
         records,
         dkim: keys::status(observation, &advanced),
         admission: Some(verdict.admission),
+        published: previous.published.clone(),
     };
     Plan {
         transitions: keys::transitions(observation, &advanced),

@@ -32,6 +32,7 @@ pub fn zone_file(records: &[RecordStatus]) -> String {
         let (type_, data) = match record.r#type {
             RecordType::TXT => ("TXT", txt_data(&record.wanted)),
             RecordType::MX => ("MX", one_line(&record.wanted)),
+            RecordType::CNAME => ("CNAME", one_line(&record.wanted)),
         };
         let name = one_line(&record.name);
         let _ = writeln!(out, "{name}. {ZONE_TTL} IN {type_} {data}");
@@ -74,6 +75,7 @@ pub fn record_line(record: &RecordStatus) -> String {
     match record.r#type {
         RecordType::TXT => format!("TXT {} {}", record.name, quoted(record.wanted.as_bytes())),
         RecordType::MX => format!("MX {} {}", record.name, record.wanted),
+        RecordType::CNAME => format!("CNAME {} {}", record.name, record.wanted),
     }
 }
 
@@ -116,6 +118,7 @@ fn row(record: &RecordStatus) -> [String; 5] {
         match record.r#type {
             RecordType::TXT => "TXT".into(),
             RecordType::MX => "MX".into(),
+            RecordType::CNAME => "CNAME".into(),
         },
         one_line(&record.name),
         shortened(&record.wanted),

@@ -43,6 +43,7 @@ pub(crate) fn fresh() -> Observation {
             awaited: Vec::new(),
         },
         findings: Findings::default(),
+        delegated: std::collections::BTreeMap::new(),
         floor: 60,
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     keys::{KeyState, Life},
     sending_domain::{
         observe::{KeyFacts, Observation},
+        plan::delegation,
         rotation,
     },
 };
@@ -40,7 +41,17 @@ fn key_records(observation: &Observation, advanced: &[Life]) -> Vec<RecordStatus
         (past, position(key), key.selector.clone())
     });
     keys.into_iter()
-        .filter_map(|(key, life)| key_record(observation, key, life))
+        .flat_map(|(key, life)| {
+            let record = key_record(observation, key, life);
+            let target = observation.spec.delegated_name(&key.selector);
+            let finding = observation.delegated.get(&key.selector);
+            // A withdrawn key is looked at through the alias alone.
+            let finding = finding.filter(|_| life.state != KeyState::Withdrawn);
+            match (record, target) {
+                (Some(record), Some(target)) => delegation::split(record, target, finding).to_vec(),
+                (record, _) => record.into_iter().collect(),
+            }
+        })
         .collect()
 }
 
