@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use postrider_crds::Duration;
 
 use crate::check::resolver;
 
@@ -58,6 +59,25 @@ pub(crate) enum Command {
         /// How to print
         #[arg(short, long, value_enum, default_value_t = CheckOutput::Table)]
         output: CheckOutput,
+    },
+    /// Replace the DKIM keys of a SendingDomain, and follow the new ones until they sign
+    ///
+    /// Exit codes: 0 they sign, 1 they do not yet or it could not be asked for.
+    Rotate {
+        /// Name of the SendingDomain
+        name: String,
+        /// Namespace of the SendingDomain; default: that of the context
+        #[arg(short, long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+        /// Text to write into spec.dkim.rotation.trigger; default: the time
+        #[arg(long, value_name = "TEXT")]
+        trigger: Option<String>,
+        /// How long to follow, such as 90s or 1h; the rotation itself goes on
+        #[arg(long, value_name = "DURATION", default_value = "30m")]
+        timeout: Duration,
+        /// Print for programs instead
+        #[arg(short, long, value_enum)]
+        output: Option<Output>,
     },
     /// Print pools, domains and lists at a glance, and what to fix next
     Status {
@@ -124,6 +144,8 @@ mod tests {
             "postrider status -n mail -A",
             "postrider statsu",
             "postrider check",
+            "postrider rotate",
+            "postrider rotate shop --timeout soon",
             "postrider check -f a --resolver dns.example.net",
         ] {
             assert!(

@@ -1,12 +1,13 @@
 //! Reads Postrider's resources from an API server, and says in the user's words why it cannot.
 //!
-//! Never writes. Every call is bounded by [`CALL_TIMEOUT`].
+//! Writes one field, the trigger of a rotation ([`Cluster::set_trigger`]), and nothing else. Every
+//! call is bounded by [`CALL_TIMEOUT`].
 
 use std::{fmt::Debug, time::Duration};
 
 use kube::{
     Api, Client, Config, Resource,
-    api::ListParams,
+    api::{ListParams, Patch, PatchParams, ValidationDirective},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use postrider_crds::{RelayPool, SendingDomain, SuppressionList};
@@ -18,6 +19,9 @@ use crate::{args::Connection, error::Error};
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Objects asked for at a time, which bounds the size of one answer.
 const PAGE: u32 = 500;
+
+/// The field manager of a trigger that this command writes.
+pub(crate) const ROTATE_MANAGER: &str = "postrider-rotate";
 
 /// A cluster, as far as this command reads it.
 pub(crate) struct Cluster {
@@ -82,6 +86,29 @@ impl Cluster {
             Err(Error::NotFound { .. } | Error::Forbidden { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes `spec.dkim.rotation.trigger`, unless somebody else's manifest holds it.
+    pub(crate) async fn set_trigger(
+        &self,
+        namespace: &str,
+        name: &str,
+        trigger: &str,
+    ) -> Result<SendingDomain, Error> {
+        let api: Api<SendingDomain> = Api::namespaced(self.client.clone(), namespace);
+        let params = PatchParams {
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::apply(ROTATE_MANAGER)
+        };
+        let patch = Patch::Apply(serde_json::json!({
+            "apiVersion": SendingDomain::api_version(&()),
+            "kind": SendingDomain::kind(&()),
+            "metadata": {"name": name},
+            "spec": {"dkim": {"rotation": {"trigger": trigger}}},
+        }));
+        let call = api.patch(name, &params, &patch);
+        self.answer::<SendingDomain, _>(Some(namespace), Some(name), call)
+            .await
     }
 
     /// Every resource of `namespace`, or of all namespaces.
@@ -179,6 +206,11 @@ impl Cluster {
             (401 | 403, _) => Error::Forbidden {
                 plural,
                 place,
+                problem: status.message,
+            },
+            (409, Some((namespace, name))) => Error::Owned {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
                 problem: status.message,
             },
             _ => Error::Refused {

@@ -44,7 +44,7 @@ pub(crate) enum Error {
     },
     /// The user may not read.
     #[error(
-        "not allowed to read {plural} {place}: {problem}; ask for the verbs get and list on {plural} in the API group postrider.dev"
+        "not allowed to do this with {plural} {place}: {problem}; ask for the verbs get and list, for rotate also patch, on {plural} in the API group postrider.dev"
     )]
     Forbidden {
         /// The plural of the kind.
@@ -54,8 +54,20 @@ pub(crate) enum Error {
         /// The API server's words.
         problem: String,
     },
+    /// The field to write is somebody else's.
+    #[error(
+        "spec.dkim.rotation.trigger of SendingDomain {namespace}/{name} belongs to somebody else: {problem}; change it where the manifest is kept, in Git or with the tool that applies it"
+    )]
+    Owned {
+        /// Namespace of the SendingDomain.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The API server's words.
+        problem: String,
+    },
     /// The API server refused for another reason.
-    #[error("cannot read {plural} {place}: {problem}")]
+    #[error("the API server refuses {plural} {place}: {problem}")]
     Refused {
         /// The plural of the kind.
         plural: String,
@@ -96,6 +108,7 @@ impl Error {
             | Self::NotInstalled { .. }
             | Self::NotFound { .. }
             | Self::Forbidden { .. }
+            | Self::Owned { .. }
             | Self::Refused { .. }
             | Self::Render(_)
             | Self::RenderYaml(_)

@@ -3,7 +3,7 @@
 //! Owns arguments and exit codes: 0 done, 1 it could not be done (the reason on standard error) or
 //! a check found something, 2 the command line is wrong or a check could not be made. What is
 //! printed is made by [`records`] and [`status`], which are pure; what is read comes through
-//! [`cluster`]. Nothing is ever written to the cluster.
+//! [`cluster`]. Nothing is written to the cluster but the wish of [`rotate`].
 
 mod args;
 mod check;
@@ -15,6 +15,8 @@ mod external_dns;
 mod golden;
 mod overview;
 mod records;
+mod rotate;
+mod rotation;
 mod status;
 mod terraform;
 mod text;
@@ -23,8 +25,9 @@ mod zone;
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
+use postrider_operator::clock::{Clock as _, SystemClock};
 
-use args::{Arguments, Command, Format, Output};
+use args::{Arguments, Command, Connection, Format, Output};
 use cluster::Cluster;
 use domain_records::DomainRecords;
 use error::Error;
@@ -71,7 +74,6 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<Answer, Error> {
     let connection = arguments.connection;
-    let cluster = || Cluster::connect(&connection);
     match arguments.command {
         Command::Check {
             filename,
@@ -89,36 +91,69 @@ async fn run(arguments: Arguments) -> Result<Answer, Error> {
             format,
             output,
         } => {
-            let cluster = cluster().await?;
-            let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
+            let (cluster, namespace) = connect(&connection, namespace).await?;
             let domain = cluster.sending_domain(&namespace, &name).await?;
             let pool = &domain.spec.pool_ref.name;
             let pool = cluster.relay_pool_if_any(&namespace, pool).await?;
             let records = DomainRecords::of(&domain, pool.as_ref());
-            Ok(match (output, format) {
-                (Some(Output::Json), _) => json(&records)?,
-                (None, Format::Table) => records::table(&records),
-                (None, Format::Zone) => zone::zone(&records),
-                (None, Format::ExternalDns) => external_dns::manifest(&records)?,
-                (None, Format::Terraform) => terraform::configuration(&records),
-            }
-            .into())
+            print_records(&records, format, output).map(Answer::from)
+        }
+        Command::Rotate {
+            name,
+            namespace,
+            trigger,
+            timeout,
+            output,
+        } => {
+            let (cluster, namespace) = connect(&connection, namespace).await?;
+            let trigger = trigger.unwrap_or_else(|| SystemClock::new().now().to_string());
+            let timeout = timeout.to_std();
+            let rotation = rotate::rotate(&cluster, &namespace, &name, &trigger, timeout).await?;
+            let text = match output {
+                Some(Output::Json) => json(&rotation)?,
+                None => rotation.table(),
+            };
+            let code = ExitCode::from(u8::from(!rotation.done));
+            Ok(Answer { text, code })
         }
         Command::Status {
             namespace,
             all_namespaces,
             output,
         } => {
-            let cluster = cluster().await?;
-            let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
+            let (cluster, namespace) = connect(&connection, namespace).await?;
             let namespace = (!all_namespaces).then_some(namespace);
             let overview = Overview::of(&cluster.everything(namespace.as_deref()).await?);
-            Ok(match output {
+            let text = match output {
                 Some(Output::Json) => json(&overview)?,
                 None => status::page(&overview, namespace.as_deref()),
-            }
-            .into())
+            };
+            Ok(text.into())
         }
+    }
+}
+
+/// The cluster, and the namespace given or that of the context.
+async fn connect(
+    connection: &Connection,
+    namespace: Option<String>,
+) -> Result<(Cluster, String), Error> {
+    let cluster = Cluster::connect(connection).await?;
+    let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
+    Ok((cluster, namespace))
+}
+
+fn print_records(
+    records: &DomainRecords,
+    format: Format,
+    output: Option<Output>,
+) -> Result<String, Error> {
+    match (output, format) {
+        (Some(Output::Json), _) => json(records),
+        (None, Format::Table) => Ok(records::table(records)),
+        (None, Format::Zone) => Ok(zone::zone(records)),
+        (None, Format::ExternalDns) => external_dns::manifest(records),
+        (None, Format::Terraform) => Ok(terraform::configuration(records)),
     }
 }
 

@@ -7,6 +7,7 @@
     reason = "a failed step fails the test"
 )]
 
+mod a_rotation_is_followed_to_its_end;
 mod manifests_are_checked_against_live_dns;
 mod records_are_what_their_readers_take;
 mod support;

@@ -14,19 +14,10 @@ use postrider_e2e::{
     peers::bind::BindPrograms,
 };
 
-use crate::support::{postrider, text};
+use crate::support::{BOUND, define, postrider, text};
 
 const ENDPOINTS: &str =
     include_str!("../../../e2e/tests/data/dnsendpoints.externaldns.k8s.io.yaml");
-const BOUND: std::time::Duration = std::time::Duration::from_secs(60);
-
-async fn define(client: &Client, definition: serde_json::Value) {
-    let resource = ApiResource::erase::<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>(&());
-    let object: DynamicObject = serde_json::from_value(definition).unwrap();
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    api.create(&PostParams::default(), &object).await.unwrap();
-}
-
 /// A SendingDomain with the status of the golden files.
 async fn shop(client: &Client) -> SendingDomain {
     let domains: Vec<serde_json::Value> =

@@ -1,0 +1,132 @@
+//! `rotate` writes the trigger as a field manager of its own and never takes one that Git holds; it
+//! follows until the new keys sign, or says that they do not yet.
+//!
+//! The API server is real; the operator's part in the status is played by the test.
+
+use std::process::Stdio;
+
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use postrider_crds::SendingDomain;
+use postrider_e2e::cluster::{ApiServer, wait_for};
+use serde_json::{Value, json};
+
+use crate::support::{BOUND, define, postrider, text};
+
+fn key(selector: &str, state: &str) -> Value {
+    json!({"selector": selector, "algorithm": "Ed25519", "secret": "s", "state": state, "since": "2026-01-01T00:00:00Z"})
+}
+
+async fn show(client: &Client, dkim: Value) {
+    let api: Api<SendingDomain> = Api::default_namespaced(client.clone());
+    let generation = api.get("shop").await.unwrap().metadata.generation;
+    let status = json!({"status": {"observedGeneration": generation, "records": [], "conditions": [], "dkim": dkim}});
+    let patch = Patch::Merge(&status);
+    api.patch_status("shop", &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+}
+
+async fn trigger(client: &Client) -> Option<String> {
+    let api: Api<SendingDomain> = Api::default_namespaced(client.clone());
+    api.get("shop").await.unwrap().spec.dkim.rotation.trigger
+}
+
+#[tokio::test]
+async fn a_rotation_is_followed_to_its_end() {
+    let server = ApiServer::start().await.unwrap();
+    let client = server.client().await.unwrap();
+    for crd in postrider_crds::custom_resource_definitions() {
+        define(&client, serde_json::to_value(&crd).unwrap()).await;
+    }
+    let api: Api<SendingDomain> = Api::default_namespaced(client.clone());
+    let domain: SendingDomain = serde_json::from_value(json!({
+        "apiVersion": "postrider.dev/v1alpha1", "kind": "SendingDomain", "metadata": {"name": "shop"},
+        "spec": {"domain": "shop.test", "poolRef": {"name": "default"}, "dkim": {"keys": [{"algorithm": "Ed25519"}]}},
+    }))
+    .unwrap();
+    wait_for("the kind", BOUND, "-", async || {
+        Ok(api.create(&PostParams::default(), &domain).await.ok())
+    })
+    .await
+    .unwrap();
+    show(
+        &client,
+        json!({"active": [key("pr-1", "Active")], "pending": [], "retiring": []}),
+    )
+    .await;
+
+    let kubeconfig = server.kubeconfig().display().to_string();
+    let arguments = [
+        "rotate",
+        "shop",
+        "--kubeconfig",
+        &kubeconfig,
+        "--trigger",
+        "t1",
+        "-o",
+        "json",
+    ];
+    let follower = tokio::process::Command::new(env!("CARGO_BIN_EXE_postrider"))
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    wait_for("the trigger", BOUND, "-", async || {
+        Ok(trigger(&client).await.filter(|t| t == "t1"))
+    })
+    .await
+    .unwrap();
+    show(&client, json!({"active": [key("pr-1", "Active")], "pending": [key("pr-2", "Published")], "retiring": []})).await;
+    show(&client, json!({"active": [key("pr-2", "Active")], "pending": [], "retiring": [key("pr-1", "Retiring")], "trigger": "t1"})).await;
+    let output = follower.wait_with_output().await.unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(
+        told.contains("postrider-rotate") && told.contains("pr-2 (Ed25519): Active"),
+        "{told}"
+    );
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&answer["done"], &answer["active"][0]["selector"]),
+        (&json!(true), &json!("pr-2"))
+    );
+    assert_eq!(answer["retiring"][0]["selector"], "pr-1");
+
+    // Nobody is at work: out of time is not done.
+    let arguments = [
+        "rotate",
+        "shop",
+        "--kubeconfig",
+        &kubeconfig,
+        "--trigger",
+        "t2",
+        "--timeout",
+        "1s",
+    ];
+    let output = postrider(&arguments).await;
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("do not sign yet"));
+
+    // A trigger that a manifest holds is that manifest's.
+    let manifest = json!({
+        "apiVersion": "postrider.dev/v1alpha1", "kind": "SendingDomain",
+        "spec": {"domain": "shop.test", "poolRef": {"name": "default"}, "dkim": {"rotation": {"trigger": "git"}}},
+    });
+    let params = PatchParams::apply("argocd").force();
+    api.patch("shop", &params, &Patch::Apply(&manifest))
+        .await
+        .unwrap();
+    let output = postrider(&["rotate", "shop", "--kubeconfig", &kubeconfig]).await;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains("belongs to somebody else") && told.contains("argocd"),
+        "{told}"
+    );
+    assert_eq!(trigger(&client).await.as_deref(), Some("git"));
+}
