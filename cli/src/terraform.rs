@@ -98,6 +98,7 @@ fn label(record: &RecordStatus) -> String {
         RecordPurpose::SPF => "spf".to_owned(),
         RecordPurpose::DMARC => "dmarc".to_owned(),
         RecordPurpose::ReturnPath => "return_path".to_owned(),
+        RecordPurpose::EHLO => "ehlo".to_owned(),
         RecordPurpose::DKIM => {
             let selector = record.name.split("._domainkey.").next().unwrap_or_default();
             let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };

@@ -116,6 +116,7 @@ fn of_record(object: &Object, observation: &Observation, record: &RecordStatus) 
         RecordPurpose::SPF => ("SPF", verification.spf),
         RecordPurpose::DMARC => ("DMARC", verification.dmarc),
         RecordPurpose::ReturnPath => ("ReturnPath", Requirement::Required),
+        RecordPurpose::EHLO => ("EHLO", Requirement::Warn),
     };
     let outcome = match (record.state, requirement) {
         // A remark on a record that does its duty.

@@ -162,6 +162,13 @@ fn object(
             ));
         }
     }
+    let count = i64::try_from(fields.len()).unwrap_or(i64::MAX);
+    if let Some(most) = schema.max_properties.filter(|most| count > *most) {
+        found.push(Flaw::new(
+            path,
+            format!("must have at most {most} entries, has {count}"),
+        ));
+    }
     let open = schema.x_kubernetes_preserve_unknown_fields == Some(true)
         || matches!(
             schema.additional_properties,
@@ -261,7 +268,7 @@ mod tests {
     use super::*;
 
     /// What [`walk`], CEL and the defaults know of, and what says nothing about validity.
-    const KNOWN: [&str; 19] = [
+    const KNOWN: [&str; 20] = [
         "additionalProperties",
         "default",
         "description",
@@ -270,6 +277,7 @@ mod tests {
         "items",
         "maxItems",
         "maxLength",
+        "maxProperties",
         "maximum",
         "minItems",
         "minLength",

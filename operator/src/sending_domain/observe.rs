@@ -158,6 +158,7 @@ impl Observation {
             keys: Vec::new(),
             unusable_keys: Vec::new(),
             sender_problems: Vec::new(),
+            reach: Reach::default(),
             findings: Findings::default(),
             delegated: BTreeMap::new(),
             floor: 0,
