@@ -151,5 +151,22 @@ pub(crate) fn shims(state: &StateDir) -> Vec<Process> {
         .collect()
 }
 
+/// The processes of the container `id`, which is as in a pod's status: those in its control group.
+pub(crate) fn processes(id: &str) -> Vec<Process> {
+    let id = id.rsplit('/').next().unwrap_or(id);
+    // Any other id than a container's own would match strangers.
+    if id.len() != CONTAINER_ID {
+        return Vec::new();
+    }
+    let inside = |process: &Process| {
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", process.pid()));
+        groups.is_ok_and(|groups| groups.lines().any(|line| line.ends_with(id)))
+    };
+    Process::all().into_iter().filter(inside).collect()
+}
+
+/// The length of a container's id, a digest in hexadecimal.
+const CONTAINER_ID: usize = 64;
+
 /// How long until it answers.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);

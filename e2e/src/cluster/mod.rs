@@ -21,6 +21,7 @@ use std::{
 };
 
 mod api_server;
+mod audit;
 pub(crate) mod clock;
 pub(crate) mod command;
 mod containerd;
@@ -52,6 +53,7 @@ mod tools;
 mod up;
 
 pub use api_server::{ApiServer, client};
+pub use audit::Write;
 pub use clock::{Stopwatch, wait_for};
 pub use containerd::PROBE_IMAGE;
 pub use containerfile::Containerfile;
@@ -163,6 +165,33 @@ impl Cluster {
         let found = daemon::Daemon::find(&self.state, name);
         let process = found.ok_or_else(|| daemon::Daemon::ended(&self.state, name))?;
         process.kill().await
+    }
+
+    /// Kills every process of a container with SIGKILL; `id` is the one in the pod's status,
+    /// `containerd://...`. Returns how many there were.
+    ///
+    /// # Errors
+    /// When a process is not gone in ten seconds.
+    pub async fn kill_container(&self, id: &str) -> Result<usize, Error> {
+        let processes = containerd::processes(id);
+        for process in &processes {
+            process.kill().await?;
+        }
+        Ok(processes.len())
+    }
+
+    /// The processes of a container, by their pids on this machine.
+    pub fn container_pids(&self, id: &str) -> Vec<i32> {
+        let processes = containerd::processes(id);
+        processes.into_iter().map(daemon::Process::pid).collect()
+    }
+
+    /// What service accounts have written so far, by the API server's audit log.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn writes(&self) -> Result<Vec<Write>, Error> {
+        audit::read(&self.state)
     }
 
     /// Starts a killed part again, as it was.

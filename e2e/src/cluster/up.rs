@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::Api;
 
 use super::{
-    Cluster, api_server,
+    Cluster, api_server, audit,
     clock::wait_for,
     containerd, controllers,
     daemon::Daemon,
@@ -98,7 +98,11 @@ async fn control(state: &StateDir, tools: &Tools, pki: &Pki) -> Result<String, E
         port: 6443,
         etcd_port: port,
         pki,
-        extra: vec!["--allow-privileged=true".to_owned()],
+        extra: [
+            vec!["--allow-privileged=true".to_owned()],
+            audit::args(state)?,
+        ]
+        .concat(),
     };
     let url = setup.url();
     pki.kubeconfig(&api_server::ADMIN, &url, state.kubeconfig())?;
