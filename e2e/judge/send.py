@@ -4,6 +4,7 @@ One JSON object comes in on standard input:
 
     {"host", "address", "port", "user", "password", "ca_file",
      "tls": "starttls" | "implicit" | "none",
+     "break": "fails" | "ends",
      "messages": [{"from", "to", "subject", "body", "headers": {NAME: VALUE}}, ...]}
 
 and for each message a line goes out, with the server's reply to the command that decided it:
@@ -12,7 +13,8 @@ and for each message a line goes out, with the server's reply to the command tha
 
 `id` is what the reply to DATA calls it ("queued as ID"), or null. The exit code is 0 whatever
 the server answers, and 1 with the reason on standard error when no dialogue came about at all:
-connection, certificate or password.
+connection, certificate or password. A session that breaks later is the same, or, where "break" is
+"ends", just the end: the messages after it have no line.
 """
 
 import email.message
@@ -96,12 +98,15 @@ def send(session, message):
 def main():
     """Sends all messages over one session."""
     settings = json.load(sys.stdin)
+    session = None
     try:
         session = connect(settings)
         for message in settings["messages"]:
             print(json.dumps(send(session, message)), flush=True)
         session.quit()
     except (smtplib.SMTPException, OSError) as error:
+        if session is not None and settings["break"] == "ends":
+            return
         sys.exit(f"{settings['host']}:{settings['port']}: {type(error).__name__}: {error}")
 
 

@@ -83,20 +83,46 @@ impl Client {
     /// When no session comes about (address, certificate, password) or it breaks. A refused
     /// message is a reply, not an error.
     pub async fn send(&self, messages: &[Submission]) -> Result<Vec<Reply>, Error> {
+        let output = self.run(messages, Break::Fails).await?;
+        parse_lines(SEND, &output, Some(messages.len()))
+    }
+
+    /// Sends the messages until the session breaks; returns the replies until then.
+    ///
+    /// # Errors
+    /// When no session comes about.
+    pub async fn send_until_broken(&self, messages: &[Submission]) -> Result<Vec<Reply>, Error> {
+        let output = self.run(messages, Break::Ends).await?;
+        parse_lines(SEND, &output, None)
+    }
+
+    async fn run(&self, messages: &[Submission], on_break: Break) -> Result<Vec<u8>, Error> {
         let order = Order {
             client: self,
+            on_break,
             messages,
         };
         let input = json_lines(SEND, &[order])?;
-        let output = Python::of_machine().run(SEND, &input).await?;
-        parse_lines(SEND, &output, messages.len())
+        Python::of_machine().run(SEND, &input).await
     }
+}
+
+/// What a session that breaks is.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Break {
+    /// A failure.
+    Fails,
+    /// The end of the sending.
+    Ends,
 }
 
 #[derive(Serialize)]
 struct Order<'a> {
     #[serde(flatten)]
     client: &'a Client,
+    #[serde(rename = "break")]
+    on_break: Break,
     messages: &'a [Submission],
 }
 

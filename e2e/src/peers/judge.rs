@@ -43,7 +43,7 @@ impl Judge {
         let questions: Vec<_> = cases.iter().map(Question::from).collect();
         let input = json_lines(JUDGE, &questions)?;
         let output = self.python.run(JUDGE, &input).await?;
-        parse_lines(JUDGE, &output, cases.len())
+        parse_lines(JUDGE, &output, Some(cases.len()))
     }
 
     /// Signs messages, whose lines end in CRLF, with dkimpy: for tests of receivers and judges.
@@ -53,7 +53,7 @@ impl Judge {
     pub async fn sign(&self, orders: &[SignOrder]) -> Result<Vec<Vec<u8>>, Error> {
         let input = json_lines(SIGN, orders)?;
         let output = self.python.run(SIGN, &input).await?;
-        let signed: Vec<Octets> = parse_lines(SIGN, &output, orders.len())?;
+        let signed: Vec<Octets> = parse_lines(SIGN, &output, Some(orders.len()))?;
         Ok(signed.into_iter().map(|octets| octets.0).collect())
     }
 }

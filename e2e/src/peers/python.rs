@@ -105,11 +105,11 @@ pub(crate) fn json_lines<T: Serialize>(script: Script, values: &[T]) -> Result<V
     Ok(lines)
 }
 
-/// The values of lines of JSON, `asked` of them.
+/// The values of lines of JSON; if `asked` says how many, exactly as many.
 pub(crate) fn parse_lines<T: DeserializeOwned>(
     script: Script,
     output: &[u8],
-    asked: usize,
+    asked: Option<usize>,
 ) -> Result<Vec<T>, Error> {
     let text = String::from_utf8_lossy(output);
     let values = text
@@ -122,14 +122,14 @@ pub(crate) fn parse_lines<T: DeserializeOwned>(
             })
         })
         .collect::<Result<Vec<T>, Error>>()?;
-    if values.len() == asked {
-        return Ok(values);
+    match asked {
+        Some(asked) if asked != values.len() => Err(Error::Count {
+            program: script.name,
+            asked,
+            answered: values.len(),
+        }),
+        _ => Ok(values),
     }
-    Err(Error::Count {
-        program: script.name,
-        asked,
-        answered: values.len(),
-    })
 }
 
 async fn make(cache: &Cache, entry: &str) -> Result<PathBuf, Error> {
