@@ -78,13 +78,9 @@ impl Demo {
             "--timeout=90s",
         ];
         kubectl.run(&earlier).await?;
-        let namespaces = [NAMESPACE];
-        progress
-            .step(
-                "chart installed",
-                product::install(&cluster, &images, &namespaces),
-            )
-            .await?;
+        let resolver = cluster.dns().address();
+        let installed = product::install(&cluster, &images, &[NAMESPACE], resolver);
+        progress.step("chart installed", installed).await?;
         let world = World::start(&self.directory.join("peers"), &cluster).await?;
         progress.done("receivers are up");
 

@@ -1,8 +1,8 @@
 //! Postrider installed by its Helm chart, as a user would.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Images, Kubectl, root};
 use crate::cluster::{Cluster, Error, command::Program, wait_for};
@@ -14,27 +14,32 @@ pub const OPERATOR_NAMESPACE: &str = "postrider-system";
 /// How long the operator may take to be available.
 const AVAILABLE_BOUND: Duration = Duration::from_secs(120);
 
-/// Installs or upgrades the chart so that the operator watches `namespaces` and asks the cluster's
-/// name server; waits until it is available.
+/// Installs or upgrades the chart so that the operator watches `namespaces`, or all if there are
+/// none, and that it and its relays ask `resolver`; waits until it is available.
 ///
 /// # Errors
 /// When Helm fails or the operator does not become available.
-pub async fn install(cluster: &Cluster, images: &Images, namespaces: &[&str]) -> Result<(), Error> {
+pub async fn install(
+    cluster: &Cluster,
+    images: &Images,
+    namespaces: &[&str],
+    resolver: SocketAddr,
+) -> Result<(), Error> {
     let kubectl = Kubectl::of(cluster);
     for namespace in namespaces {
         if kubectl.get(&["namespace", namespace]).await?.is_none() {
             kubectl.run(&["create", "namespace", namespace]).await?;
         }
     }
-    let resolver = cluster.dns().address();
     Program::new(cluster.tools().helm())
         .env("KUBECONFIG", cluster.kubeconfig())
         .args(["upgrade", "--install", RELEASE])
         .args([root().join("charts/postrider")])
         .args(["--namespace", OPERATOR_NAMESPACE, "--create-namespace"])
+        // What --set makes of an empty list is a list of one empty name.
         .args([
-            "--set",
-            &format!("watchNamespaces={{{}}}", namespaces.join(",")),
+            "--set-json",
+            &format!("watchNamespaces={}", json!(namespaces)),
         ])
         .args([
             "--set",
