@@ -1,0 +1,18 @@
+//! What the installed product promises, one claim a file.
+//!
+//! On the cluster that `E2E_STATE_DIR` names: the chart is installed once, each claim has a
+//! namespace, a zone, a pool and receivers of its own, and they run side by side. One command
+//! brings the cluster up, runs them and takes it down:
+//! `cargo run -p postrider-e2e --bin e2e-cluster -- run -- \
+//!  cargo test -p postrider-e2e --features cluster --test mail`
+
+#[cfg(test)]
+mod gate;
+#[cfg(test)]
+mod kstatus;
+#[cfg(test)]
+mod recording;
+#[cfg(test)]
+mod support;
+
+mod verified_domain_delivers_signed_mail;

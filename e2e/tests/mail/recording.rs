@@ -1,0 +1,88 @@
+//! Every version an object goes through, as a watch of the API server shows them.
+//!
+//! Guarantees: the watch begins before [`Recording::start`] returns, and no version is left out.
+//! Versions of all recordings are in one order, that of their `resourceVersion`, since they come
+//! from one store.
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use kube::{
+    Api,
+    api::{DynamicObject, ListParams, WatchEvent, WatchParams},
+};
+use serde_json::Value;
+use tokio::{sync::watch, task::JoinHandle};
+
+/// The longest a watch lasts, in seconds; above what any claim takes.
+const WATCH_SECONDS: u32 = 290;
+
+/// The versions of the objects watched, growing; ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    seen: watch::Receiver<Vec<Value>>,
+    task: JoinHandle<()>,
+}
+
+impl Recording {
+    /// Watches what `selector` (fields) chooses among the objects of `api`.
+    pub(crate) async fn start(api: Api<DynamicObject>, selector: &str) -> Self {
+        let listed = api.list(&ListParams::default().limit(1)).await;
+        let from = listed.expect("listed").metadata.resource_version;
+        let params = WatchParams::default()
+            .fields(selector)
+            .timeout(WATCH_SECONDS);
+        let watched = api.watch(&params, &from.expect("a version")).await;
+        let mut events = watched.expect("watched").boxed();
+        let (versions, seen) = watch::channel(Vec::new());
+        let task = tokio::spawn(async move {
+            while let Some(event) = events.try_next().await.expect("an unbroken watch") {
+                let object = match event {
+                    WatchEvent::Added(object)
+                    | WatchEvent::Modified(object)
+                    | WatchEvent::Deleted(object) => object,
+                    WatchEvent::Bookmark(_) => continue,
+                    WatchEvent::Error(error) => panic!("{error:?}"),
+                };
+                let object = serde_json::to_value(object).expect("JSON");
+                versions.send_modify(|all: &mut Vec<Value>| all.push(object));
+            }
+        });
+        // The request is sent when its stream is first asked, at the latest now.
+        tokio::task::yield_now().await;
+        Self { seen, task }
+    }
+
+    /// All versions so far, oldest first.
+    pub(crate) fn versions(&self) -> Vec<Value> {
+        self.seen.borrow().clone()
+    }
+
+    /// Waits, for `bound` at most, until the version `resource_version` or a later one is recorded;
+    /// returns all up to it.
+    pub(crate) async fn until(&self, resource_version: u64, bound: Duration) -> Vec<Value> {
+        let mut seen = self.seen.clone();
+        let there = seen.wait_for(|all| {
+            all.last()
+                .is_some_and(|last| version(last) >= resource_version)
+        });
+        let waited = tokio::time::timeout(bound, there).await;
+        let all = waited.expect("recorded in time").expect("a watch").clone();
+        all.into_iter()
+            .filter(|one| version(one) <= resource_version)
+            .collect()
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Where `object` is in the order of all versions.
+pub(crate) fn version(object: &Value) -> u64 {
+    let text = object.pointer("/metadata/resourceVersion");
+    let number = text.and_then(Value::as_str).map(str::parse);
+    number.expect("a version").expect("a number")
+}

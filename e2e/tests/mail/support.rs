@@ -1,0 +1,414 @@
+//! The stage of a claim: the product installed once a process, a namespace with restricted pod
+//! security, a zone to send from, a credential, and a receiver with a zone of its own.
+
+use std::{collections::BTreeMap, env, fmt::Debug, net::SocketAddr, path::Path, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt as _,
+    api::{
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, LogParams, Patch, PatchParams,
+    },
+    runtime::wait::await_condition,
+};
+use postrider_e2e::{
+    cluster::{Cache, Cluster, Progress, STATE_VARIABLE, receivers, wait_for},
+    peers::{
+        Client, Judge, Outcome, Reply, Submission, Tls, Verdict,
+        dns::Zone,
+        sink::{Rules, Sink, Transaction},
+    },
+    product::{Images, Programs, install},
+};
+use serde_json::{Value, json};
+use tokio::{process::Command, sync::OnceCell};
+
+use crate::{
+    gate::Gate,
+    kstatus::{Health, condition, health},
+};
+
+/// How long anything may take to come about.
+pub(crate) const BOUND: Duration = Duration::from_secs(120);
+/// The name of every claim's RelayPool.
+pub(crate) const POOL: &str = "pool";
+/// The name of every claim's SendingDomain.
+pub(crate) const DOMAIN: &str = "domain";
+/// The Secret of the one who may send.
+pub(crate) const SENDER: &str = "app";
+/// Their password.
+const PASSWORD: &str = "a password of tests";
+/// Which of the machine's addresses the product's resolver has; receivers have lower ones.
+const GATE: usize = 48;
+
+/// The installed product.
+#[derive(Debug, Clone)]
+struct Installed {
+    programs: Programs,
+    gate: Gate,
+}
+
+static INSTALLED: OnceCell<Installed> = OnceCell::const_new();
+
+/// One claim's part of the cluster. Its name is that of the namespace and of the zone's first label.
+pub(crate) struct Stage {
+    pub(crate) cluster: Cluster,
+    pub(crate) client: kube::Client,
+    pub(crate) name: &'static str,
+    pub(crate) sink: Sink,
+    installed: Installed,
+    directory: tempfile::TempDir,
+}
+
+impl Stage {
+    /// Attaches, installs the product if no claim has, and makes the namespace, the credential, an
+    /// empty zone `NAME.example`, and on the `nth` address a receiver of `to-NAME.example` that
+    /// does what `rules` say.
+    pub(crate) async fn start(name: &'static str, nth: usize, rules: Rules) -> Self {
+        let dir = env::var_os(STATE_VARIABLE).unwrap_or_else(|| {
+            panic!("{STATE_VARIABLE} is not set; run these tests by e2e-cluster run")
+        });
+        let progress = Progress::nowhere();
+        let cluster = Cluster::attach(Path::new(&dir), &progress).await;
+        let cluster = cluster.expect("a cluster");
+        let installed = INSTALLED.get_or_init(|| product(&cluster)).await.clone();
+        let directory = tempfile::tempdir().expect("a directory");
+        let address = receivers().nth(nth).expect("an address");
+        let host = format!("mx.to-{name}.example");
+        let listen = SocketAddr::from((address, 25));
+        let sink = Sink::start(&directory.path().join("sink"), listen, &host, rules).await;
+        let zone = Zone::new(&format!("to-{name}.example"))
+            .mx("@", 10, &host)
+            .address("mx", address.into());
+        let served = cluster.dns().put_zone(zone.origin(), zone.records()).await;
+        served.expect("served");
+        let stage = Self {
+            client: cluster.client().await.expect("a client"),
+            cluster,
+            name,
+            sink: sink.expect("a sink"),
+            installed,
+            directory,
+        };
+        stage.publish("").await;
+        let enforce = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "labels": enforce}});
+        stage.apply(namespace).await;
+        stage.apply(stage.credential()).await;
+        stage
+    }
+
+    /// The resolver that the product asks.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.installed.gate
+    }
+
+    /// The sender's domain.
+    pub(crate) fn domain(&self) -> String {
+        format!("{}.example", self.name)
+    }
+
+    /// Serves the sender's zone with `records`; its mail exchange is the receiver's, which takes
+    /// notifications of failure too.
+    pub(crate) async fn publish(&self, records: &str) {
+        let records = format!("@ IN MX 10 mx.to-{}.example.\n{records}", self.name);
+        let served = self.cluster.dns().put_zone(&self.domain(), &records).await;
+        served.expect("served");
+    }
+
+    /// The zone file that `postrider records` prints.
+    pub(crate) async fn records(&self) -> String {
+        let output = Command::new(self.installed.programs.cli())
+            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .args(["records", DOMAIN, "-n", self.name, "--format", "zone"])
+            .output()
+            .await
+            .expect("run");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// The Secret of the one who may send; their username is the claim's name.
+    pub(crate) fn credential(&self) -> Value {
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SENDER},
+            "type": "kubernetes.io/basic-auth",
+            "stringData": {"username": self.name, "password": PASSWORD}})
+    }
+
+    /// A RelayPool of one relay that tries again after seconds, with `more` merged into its spec.
+    pub(crate) fn pool(&self, more: Value) -> Value {
+        let host = format!("mail.{}", self.domain());
+        let spec = json!({"replicas": 1, "hostname": host, "storage": {"size": "1Gi"},
+            "egress": {"addresses": ["10.201.128.0/24"]},
+            "delivery": {"retry": {"initial": "2s", "maximum": "4s"}}});
+        postrider("RelayPool", POOL, merged(spec, more))
+    }
+
+    /// A SendingDomain of that pool, with `more` merged into its spec.
+    pub(crate) fn sending_domain(&self, more: Value) -> Value {
+        let spec = json!({"domain": self.domain(), "poolRef": {"name": POOL},
+            "senders": [{"secretRef": {"name": SENDER}}]});
+        postrider("SendingDomain", DOMAIN, merged(spec, more))
+    }
+
+    /// Applies a pool and a domain, publishes what the domain asks for, and waits until both are
+    /// Current.
+    pub(crate) async fn ready_to_send(&self) {
+        self.apply(self.pool(json!({}))).await;
+        self.apply(self.sending_domain(json!({}))).await;
+        self.publish_wanted().await;
+        self.current("RelayPool", POOL).await;
+        self.current("SendingDomain", DOMAIN).await;
+    }
+
+    /// Publishes what the domain asks for, once its keys are there.
+    pub(crate) async fn publish_wanted(&self) {
+        let keys = |domain: &Value| {
+            let ready = condition(domain, "KeysReady").is_some_and(|c| c["status"] == "True");
+            ready && domain["status"]["records"].as_array().is_some()
+        };
+        self.until("SendingDomain", DOMAIN, "its keys", keys).await;
+        self.publish(&self.records().await).await;
+    }
+
+    /// The objects of a kind: those of Postrider, and of the core those used here.
+    pub(crate) fn objects(&self, kind: &str) -> Api<DynamicObject> {
+        let resource = ApiResource::from_gvk(&group_version_kind(kind));
+        if kind == "Namespace" {
+            return Api::all_with(self.client.clone(), &resource);
+        }
+        Api::namespaced_with(self.client.clone(), self.name, &resource)
+    }
+
+    /// Applies an object, in the claim's namespace if it is of one; returns what is stored.
+    pub(crate) async fn apply(&self, object: Value) -> Value {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+        let (kind, name) = (text("/kind"), text("/metadata/name"));
+        let api = self.objects(kind.expect("a kind"));
+        let params = PatchParams::apply("e2e").force();
+        let applied = api
+            .patch(name.expect("a name"), &params, &Patch::Apply(&object))
+            .await;
+        serde_json::to_value(applied.expect("applied")).expect("JSON")
+    }
+
+    /// An object as it is stored now.
+    pub(crate) async fn get(&self, kind: &str, name: &str) -> Value {
+        let object = self.objects(kind).get(name).await.expect("an object");
+        serde_json::to_value(object).expect("JSON")
+    }
+
+    /// Waits until `holds` is true of an object; returns it. `what` is for people.
+    pub(crate) async fn until(
+        &self,
+        kind: &str,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let api = self.objects(kind);
+        let value = |object: &DynamicObject| serde_json::to_value(object).expect("JSON");
+        let condition = |object: Option<&DynamicObject>| object.is_some_and(|o| holds(&value(o)));
+        let waited = tokio::time::timeout(BOUND, await_condition(api, name, condition)).await;
+        let Ok(found) = waited else {
+            let now = self.get(kind, name).await;
+            panic!("{kind} {name} does not come to {what}: {now:#}");
+        };
+        value(&found.expect("watched").expect("an object"))
+    }
+
+    /// Waits until an object is Current by kstatus; returns it.
+    pub(crate) async fn current(&self, kind: &str, name: &str) -> Value {
+        let is = |object: &Value| health(object) == Health::Current;
+        self.until(kind, name, "Current", is).await
+    }
+
+    /// Waits until a condition has this status and reason; returns its message.
+    pub(crate) async fn condition(
+        &self,
+        (kind, name): (&str, &str),
+        type_: &str,
+        status: &str,
+        reason: &str,
+    ) -> String {
+        let what = format!("{type_} {status} {reason}");
+        let is = |object: &Value| {
+            condition(object, type_)
+                .is_some_and(|one| one["status"] == status && one["reason"] == reason)
+        };
+        let object = self.until(kind, name, &what, is).await;
+        let found = condition(&object, type_).expect("just seen");
+        found["message"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// An application's client of the pool.
+    pub(crate) async fn client(&self) -> Client {
+        let service = self.get("Service", POOL).await;
+        let secret = self.get("Secret", &format!("{POOL}-tls")).await;
+        let authority = secret["data"]["ca.crt"].as_str().expect("an authority");
+        let file = self.directory.path().join("ca.pem");
+        std::fs::write(&file, STANDARD.decode(authority).expect("base64")).expect("written");
+        Client {
+            host: format!("{POOL}.{}.svc", self.name),
+            address: service["spec"]["clusterIP"].as_str().map(str::to_owned),
+            port: 587,
+            tls: Tls::StartTls,
+            ca_file: Some(file),
+            user: Some(self.name.to_owned()),
+            password: PASSWORD.to_owned(),
+        }
+    }
+
+    /// A message of the domain to somebody at the receiver.
+    pub(crate) fn message(&self, to: &str, subject: &str) -> Submission {
+        Submission {
+            from: format!("app@{}", self.domain()),
+            to: format!("{to}@to-{}.example", self.name),
+            subject: subject.to_owned(),
+            body: "Good day.\n\n.A dot.\n".to_owned(),
+            headers: BTreeMap::new(),
+        }
+    }
+
+    /// Sends a message, which must be taken.
+    pub(crate) async fn send(&self, to: &str, subject: &str) -> Reply {
+        let message = self.message(to, subject);
+        let replies = self.client().await.send(&[message]).await;
+        let reply = replies.expect("a session").remove(0);
+        assert!(reply.accepted, "{reply:?}");
+        reply
+    }
+
+    /// Waits until the receiver has taken the message that `reply` answers.
+    pub(crate) async fn delivered(&self, reply: &Reply) -> Transaction {
+        let is = |one: &Transaction| one.accepted() && message_id(one) == reply.message_id;
+        let taken = self.sink.wait_for(BOUND, |all| all.iter().any(is)).await;
+        let taken = taken.expect("delivered");
+        taken.into_iter().find(is).expect("just seen")
+    }
+
+    /// What independent judges say of what the receiver took.
+    pub(crate) async fn judged(&self, taken: &[Transaction]) -> Vec<Verdict> {
+        let nameserver = self.cluster.dns().address();
+        let cases: Vec<_> = taken
+            .iter()
+            .filter_map(|one| one.case(nameserver))
+            .collect();
+        let judge = Judge::prepare(&Cache::of_user().expect("a cache")).await;
+        let verdicts = judge.expect("a judge").verify(&cases).await;
+        verdicts.expect("verdicts")
+    }
+
+    /// The relay's pod.
+    pub(crate) async fn pod(&self, ordinal: usize) -> Pod {
+        let name = format!("{POOL}-{ordinal}");
+        self.pods().get(&name).await.expect("a pod")
+    }
+
+    /// The events that the relay's container, or the one before it, has written.
+    pub(crate) async fn events(&self, pod: &Pod, which: Container) -> Vec<Value> {
+        let params = LogParams {
+            previous: which == Container::Previous,
+            ..LogParams::default()
+        };
+        let log = self.pods().logs(&pod.name_any(), &params).await;
+        log.expect("a log")
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .filter(|event: &Value| event["stage"].is_string())
+            .collect()
+    }
+
+    /// The pods of the namespace.
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), self.name)
+    }
+
+    /// Removes the namespace; what is in it goes in the background.
+    pub(crate) async fn finish(self) {
+        let deleted = self.objects("Namespace");
+        let deleted = deleted.delete(self.name, &DeleteParams::default()).await;
+        deleted.expect("deleted");
+    }
+}
+
+/// Which container of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Container {
+    /// The one that runs.
+    Present,
+    /// The one that ended before it.
+    Previous,
+}
+
+/// Asserts that both signatures, SPF and DMARC pass.
+pub(crate) fn passes(verdict: &Verdict) {
+    let mut passed: Vec<_> = verdict
+        .dkim
+        .iter()
+        .filter(|one| one.result == Outcome::Pass)
+        .map(|one| one.algorithm.as_str())
+        .collect();
+    passed.sort_unstable();
+    assert_eq!(passed, ["ed25519-sha256", "rsa-sha256"], "{verdict:?}");
+    assert_eq!(verdict.spf.result, Outcome::Pass, "{verdict:?}");
+    assert_eq!(verdict.dmarc.result, Outcome::Pass, "{verdict:?}");
+}
+
+/// The Message-ID of what a receiver took; empty when it has none.
+pub(crate) fn message_id(taken: &Transaction) -> String {
+    let Some(path) = &taken.message else {
+        return String::new();
+    };
+    let text = std::fs::read_to_string(path).expect("a stored message");
+    let field = text
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .find_map(|line| line.strip_prefix("Message-ID:"));
+    field.unwrap_or_default().trim().to_owned()
+}
+
+/// Waits until `condition` holds. `what` is for people.
+pub(crate) async fn eventually<T>(what: &str, condition: impl AsyncFn() -> Option<T>) -> T
+where
+    T: Debug,
+{
+    let looked = wait_for(what, BOUND, "the logs", async || Ok(condition().await)).await;
+    looked.expect("in time")
+}
+
+/// An object of Postrider's.
+pub(crate) fn postrider(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "postrider.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": name}, "spec": spec})
+}
+
+/// `base` with the fields of `more` in place of its own.
+fn merged(mut base: Value, more: Value) -> Value {
+    let (Value::Object(fields), Value::Object(more)) = (&mut base, more) else {
+        panic!("both are objects");
+    };
+    fields.extend(more);
+    base
+}
+
+fn group_version_kind(kind: &str) -> GroupVersionKind {
+    match kind {
+        "SendingDomain" | "RelayPool" | "SuppressionList" => {
+            GroupVersionKind::gvk("postrider.dev", "v1alpha1", kind)
+        }
+        _ => GroupVersionKind::gvk("", "v1", kind),
+    }
+}
+
+async fn product(cluster: &Cluster) -> Installed {
+    let programs = Programs::ready().await.expect("built programs");
+    let images = Images::load(cluster, &programs).await.expect("images");
+    let address = receivers().nth(GATE).expect("an address");
+    let gate = Gate::start((address, 53).into(), cluster.dns().address()).await;
+    let installed = install(cluster, &images, &[], gate.address()).await;
+    installed.expect("installed");
+    Installed { programs, gate }
+}
