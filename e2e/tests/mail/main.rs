@@ -6,13 +6,12 @@
 //! `cargo run -p postrider-e2e --bin e2e-cluster -- run -- \
 //!  cargo test -p postrider-e2e --features cluster --test mail`
 
-#[cfg(test)]
+#![cfg(test)]
+
 mod gate;
-#[cfg(test)]
 mod kstatus;
-#[cfg(test)]
 mod recording;
-#[cfg(test)]
 mod support;
 
+mod fresh_objects_are_never_reported_done;
 mod verified_domain_delivers_signed_mail;

@@ -25,13 +25,11 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Watches what `selector` (fields) chooses among the objects of `api`.
-    pub(crate) async fn start(api: Api<DynamicObject>, selector: &str) -> Self {
+    /// Watches the objects of `api`.
+    pub(crate) async fn start(api: Api<DynamicObject>) -> Self {
         let listed = api.list(&ListParams::default().limit(1)).await;
         let from = listed.expect("listed").metadata.resource_version;
-        let params = WatchParams::default()
-            .fields(selector)
-            .timeout(WATCH_SECONDS);
+        let params = WatchParams::default().timeout(WATCH_SECONDS);
         let watched = api.watch(&params, &from.expect("a version")).await;
         let mut events = watched.expect("watched").boxed();
         let (versions, seen) = watch::channel(Vec::new());
@@ -48,8 +46,6 @@ impl Recording {
                 versions.send_modify(|all: &mut Vec<Value>| all.push(object));
             }
         });
-        // The request is sent when its stream is first asked, at the latest now.
-        tokio::task::yield_now().await;
         Self { seen, task }
     }
 

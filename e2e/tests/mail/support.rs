@@ -370,8 +370,8 @@ pub(crate) fn message_id(taken: &Transaction) -> String {
     field.unwrap_or_default().trim().to_owned()
 }
 
-/// Waits until `condition` holds. `what` is for people.
-pub(crate) async fn eventually<T>(what: &str, condition: impl AsyncFn() -> Option<T>) -> T
+/// Waits until `condition` yields something; returns it. `what` is for people.
+pub(crate) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T
 where
     T: Debug,
 {

@@ -1,0 +1,168 @@
+//! From its creation on, and after each change of its spec, no version of an object is Current by
+//! kstatus before it truly is: a domain before its records are published, a pool before its pods
+//! are ready, a list before relays suppress what it says.
+
+use postrider_e2e::peers::sink::Rules;
+use serde_json::{Value, json};
+
+use crate::{
+    kstatus::{Health, condition, health},
+    recording::{Recording, version},
+    support::{BOUND, Container, DOMAIN, POOL, Stage, eventually, postrider},
+};
+
+/// The name of the SuppressionList.
+const LIST: &str = "list";
+
+#[tokio::test]
+async fn fresh_objects_are_never_reported_done() {
+    let stage = Stage::start("fresh", 12, Rules::default()).await;
+    let recordings = Recordings::start(&stage).await;
+
+    stage.apply(list(&stage, &["ann"])).await;
+    stage.apply(pool(&stage, 1)).await;
+    stage.apply(domain(&stage, &["RSA2048"])).await;
+    published_is_when_it_is_current(&stage, &recordings.domains).await;
+    stage.current("RelayPool", POOL).await;
+    suppresses_at_once_when_current(&stage, "ann").await;
+
+    stage.apply(list(&stage, &["ann", "bob"])).await;
+    suppresses_at_once_when_current(&stage, "bob").await;
+    stage.apply(pool(&stage, 2)).await;
+    stage.current("RelayPool", POOL).await;
+    stage.apply(domain(&stage, &["RSA2048", "Ed25519"])).await;
+    published_is_when_it_is_current(&stage, &recordings.domains).await;
+
+    for (kind, recording) in [
+        ("RelayPool", &recordings.pools),
+        ("SendingDomain", &recordings.domains),
+        ("SuppressionList", &recordings.lists),
+    ] {
+        begins_unseen_and_ends_current(kind, &recording.versions());
+    }
+    current_pools_have_ready_pods(&recordings);
+    stage.finish().await;
+}
+
+/// What is watched, from before anything is created.
+struct Recordings {
+    pools: Recording,
+    domains: Recording,
+    lists: Recording,
+    pods: Recording,
+}
+
+impl Recordings {
+    async fn start(stage: &Stage) -> Self {
+        let recording = async |kind: &str| Recording::start(stage.objects(kind)).await;
+        Self {
+            pools: recording("RelayPool").await,
+            domains: recording("SendingDomain").await,
+            lists: recording("SuppressionList").await,
+            pods: recording("Pod").await,
+        }
+    }
+}
+
+/// No version of the domain up to now is Current at its present generation; then its records are
+/// published, and it becomes Current.
+async fn published_is_when_it_is_current(stage: &Stage, domains: &Recording) {
+    let asks = |domain: &Value| {
+        let seen = domain["status"]["observedGeneration"] == domain["metadata"]["generation"];
+        let missing = condition(domain, "Ready").is_some_and(|c| c["reason"] == "RecordsMissing");
+        seen && missing
+    };
+    let what = "asking for records";
+    let before = stage.until("SendingDomain", DOMAIN, what, asks).await;
+    for domain in domains.until(version(&before), BOUND).await {
+        let generation = domain["metadata"]["generation"] == before["metadata"]["generation"];
+        let early = generation && health(&domain) == Health::Current;
+        assert!(
+            !early,
+            "Current before its records are published: {domain:#}"
+        );
+    }
+    stage.publish(&stage.records().await).await;
+    let after = stage.current("SendingDomain", DOMAIN).await;
+    domains.until(version(&after), BOUND).await;
+}
+
+/// Once the list is Current, a message to `who`, sent at once, is suppressed.
+async fn suppresses_at_once_when_current(stage: &Stage, who: &str) {
+    stage.current("SuppressionList", LIST).await;
+    let reply = stage.send(who, "You never asked for this").await;
+    let id = reply.id.expect("an id");
+    let pod = stage.pod(0).await;
+    let stages = eventually("the fate of a suppressed message", async || {
+        let events = stage.events(&pod, Container::Present).await;
+        let own = events.iter().filter(|event| event["id"] == id.as_str());
+        let stages: Vec<String> = own
+            .map(|event| event["stage"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        let settled = ["suppressed", "delivered", "deferred"];
+        let met = stages.iter().any(|stage| settled.contains(&stage.as_str()));
+        met.then_some(stages)
+    })
+    .await;
+    assert!(stages.iter().any(|s| s == "suppressed"), "{stages:?}");
+    assert!(!stages.iter().any(|s| s == "attempt-started"), "{stages:?}");
+}
+
+fn begins_unseen_and_ends_current(kind: &str, versions: &[Value]) {
+    let (first, last) = (versions.first(), versions.last());
+    let (first, last) = (first.expect("a first"), last.expect("a last"));
+    assert_eq!(
+        first["status"]["observedGeneration"], -1,
+        "{kind}: {first:#}"
+    );
+    assert_eq!(health(first), Health::InProgress, "{kind}: {first:#}");
+    let generations: Vec<_> = versions
+        .iter()
+        .map(|v| &v["metadata"]["generation"])
+        .collect();
+    assert!(generations.contains(&&json!(2)), "{kind}: {generations:?}");
+    let current = versions.iter().filter(|v| health(v) == Health::Current);
+    println!(
+        "{kind}: {} versions, {} Current",
+        versions.len(),
+        current.count()
+    );
+    assert_ne!(health(last), Health::Failed, "{kind}: {last:#}");
+}
+
+/// Whenever the pool was Current, as many pods as it wants were ready.
+fn current_pools_have_ready_pods(recordings: &Recordings) {
+    let pods = recordings.pods.versions();
+    for pool in recordings.pools.versions() {
+        if health(&pool) != Health::Current {
+            continue;
+        }
+        let then: Vec<_> = pods
+            .iter()
+            .filter(|pod| version(pod) <= version(&pool))
+            .collect();
+        let ready = (0..2).filter(|ordinal| {
+            let name = format!("{POOL}-{ordinal}");
+            let mut versions = then.iter().rev();
+            let latest = versions.find(|pod| pod["metadata"]["name"] == name.as_str());
+            let ready = latest.and_then(|pod| condition(pod, "Ready"));
+            ready.is_some_and(|ready| ready["status"] == "True")
+        });
+        assert_eq!(json!(ready.count()), pool["spec"]["replicas"], "{pool:#}");
+    }
+}
+
+fn list(stage: &Stage, who: &[&str]) -> Value {
+    let address = |who: &&str| json!({"address": format!("{who}@to-{}.example", stage.name)});
+    let entries: Vec<_> = who.iter().map(address).collect();
+    postrider("SuppressionList", LIST, json!({"entries": entries}))
+}
+
+fn pool(stage: &Stage, replicas: usize) -> Value {
+    stage.pool(json!({"replicas": replicas, "suppressionLists": [{"name": LIST}]}))
+}
+
+fn domain(stage: &Stage, keys: &[&str]) -> Value {
+    let keys: Vec<_> = keys.iter().map(|key| json!({"algorithm": key})).collect();
+    stage.sending_domain(json!({"dkim": {"keys": keys}}))
+}
