@@ -14,4 +14,5 @@ mod recording;
 mod support;
 
 mod fresh_objects_are_never_reported_done;
+mod killed_relay_loses_nothing;
 mod verified_domain_delivers_signed_mail;
