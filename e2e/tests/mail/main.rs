@@ -15,4 +15,5 @@ mod support;
 
 mod fresh_objects_are_never_reported_done;
 mod killed_relay_loses_nothing;
+mod operator_at_rest_writes_nothing;
 mod verified_domain_delivers_signed_mail;
