@@ -13,6 +13,7 @@ mod kstatus;
 mod recording;
 mod support;
 
+mod each_fault_is_named_until_it_is_cured;
 mod fresh_objects_are_never_reported_done;
 mod killed_relay_loses_nothing;
 mod operator_at_rest_writes_nothing;
