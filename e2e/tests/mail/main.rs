@@ -17,4 +17,5 @@ mod each_fault_is_named_until_it_is_cured;
 mod fresh_objects_are_never_reported_done;
 mod killed_relay_loses_nothing;
 mod operator_at_rest_writes_nothing;
+mod silent_resolver_stops_no_verified_mail;
 mod verified_domain_delivers_signed_mail;
