@@ -1,6 +1,7 @@
 //! CoreDNS: the cluster's name server and the authoritative server of the test zones, one process
 //! on the machine. Pods reach it at the cluster IP that their `resolv.conf` names, everybody at
-//! the machine's address on the bridge, port 53.
+//! the machine's address on the bridge, port 53. Beside a cluster of the user's it serves the test
+//! zones only, on an address of theirs.
 //!
 //! Guarantees: a zone put by [`Dns::put_zone`] is served, with that content, when the call
 //! returns. No question ever leaves the machine: a name of no zone does not exist (NXDOMAIN).
@@ -21,7 +22,7 @@ use tokio::net::UdpSocket;
 
 use super::{
     clock::wait_for,
-    daemon::{Enclosed, Spec},
+    daemon::{Daemon, Enclosed, Spec},
     error::{Error, OnPath},
     network,
     paths::StateDir,
@@ -29,6 +30,8 @@ use super::{
     tools::Tools,
 };
 
+/// Where name servers listen.
+const PORT: u16 = 53;
 /// How long a zone may take to be served: the server looks every [`RELOAD`].
 const SERVED_BOUND: Duration = Duration::from_secs(10);
 /// How often the server looks at its zone files.
@@ -39,6 +42,7 @@ const PREFIX: &str = "zone_";
 /// The name server and its zones.
 #[derive(Debug, Clone)]
 pub struct Dns {
+    address: SocketAddr,
     zones: PathBuf,
     log: PathBuf,
 }
@@ -46,7 +50,31 @@ pub struct Dns {
 impl Dns {
     /// The name server of the cluster in `state`.
     pub(crate) fn of(state: &StateDir) -> Self {
+        Self::at(state, SocketAddr::from((network::HOST, PORT)))
+    }
+
+    /// One that serves test zones and nothing else on `address`, port 53, with its state in
+    /// `state`. It outlives this program.
+    ///
+    /// # Errors
+    /// When `program`, CoreDNS, does not come to listen.
+    pub(crate) async fn alone(
+        state: &StateDir,
+        program: PathBuf,
+        address: Ipv4Addr,
+    ) -> Result<Self, Error> {
+        let dns = Self::at(state, SocketAddr::from((address, PORT)));
+        let daemon = Daemon::start(state, &spec_of(state, program, address, "")?)?;
+        let listening = async || tokio::net::TcpStream::connect(dns.address).await.is_ok();
+        daemon
+            .wait_until("the name server", SERVED_BOUND, listening)
+            .await?;
+        Ok(dns)
+    }
+
+    fn at(state: &StateDir, address: SocketAddr) -> Self {
         Self {
+            address,
             zones: state.join("zones"),
             log: state.join("logs/coredns.log"),
         }
@@ -54,7 +82,7 @@ impl Dns {
 
     /// Where it answers, on UDP and TCP, from the machine and from pods.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((network::HOST, 53))
+        self.address
     }
 
     /// Serves the zone `origin` with these records, in place of what it held before, and waits
@@ -72,7 +100,7 @@ impl Dns {
             .serial(&name)
             .await?
             .map_or(1, |serial| serial.wrapping_add(1));
-        let host = network::HOST;
+        let host = self.address.ip();
         let text = format!(
             "$ORIGIN {name}\n$TTL 1\n\
              @ IN SOA postrider-ns hostmaster {serial} 60 60 3600 1\n\
@@ -190,6 +218,22 @@ pub(crate) fn spec(
 ) -> Result<Spec, Error> {
     let client = Identity::client("coredns", "system:coredns", None);
     let kubeconfig = pki.kubeconfig(&client, server, state.join("pki/coredns.kubeconfig"))?;
+    let kubernetes = format!(
+        "\x20   kubernetes cluster.local in-addr.arpa ip6.arpa {{\n\
+         \x20       kubeconfig {kubeconfig}\n        ttl 1\n\
+         \x20       fallthrough in-addr.arpa ip6.arpa\n    }}\n",
+        kubeconfig = kubeconfig.display(),
+    );
+    spec_of(state, tools.coredns(), network::HOST, &kubernetes)
+}
+
+/// How to start it on `host`; `kubernetes` is what the Corefile says of a cluster.
+fn spec_of(
+    state: &StateDir,
+    program: PathBuf,
+    host: Ipv4Addr,
+    kubernetes: &str,
+) -> Result<Spec, Error> {
     let zones = state.make("zones")?;
     // The root: whatever no other zone holds is answered by it, with NXDOMAIN.
     state.write(
@@ -197,20 +241,15 @@ pub(crate) fn spec(
         "$TTL 1\n. IN SOA localhost. hostmaster.localhost. 1 60 60 3600 1\n. IN NS localhost.\n",
     )?;
     let corefile = format!(
-        ".:53 {{\n    bind {host}\n    errors\n\
-         \x20   kubernetes cluster.local in-addr.arpa ip6.arpa {{\n\
-         \x20       kubeconfig {kubeconfig}\n        ttl 1\n\
-         \x20       fallthrough in-addr.arpa ip6.arpa\n    }}\n\
+        ".:{PORT} {{\n    bind {host}\n    errors\n{kubernetes}\
          \x20   auto {{\n        directory {zones} ^{PREFIX}(.*)$ {{1}}\n\
          \x20       reload {RELOAD}\n    }}\n}}\n",
-        host = network::HOST,
-        kubeconfig = kubeconfig.display(),
         zones = zones.display(),
     );
     let corefile = state.write("Corefile", &corefile)?;
     Ok(Spec {
         name: "coredns".to_owned(),
-        program: tools.coredns(),
+        program,
         args: vec!["-conf".to_owned(), corefile.display().to_string()],
         env: Vec::new(),
         enclosed: Enclosed::No,

@@ -34,7 +34,7 @@ mod dns;
 mod down;
 mod enclosure;
 pub(crate) mod error;
-mod etcd;
+pub(crate) mod etcd;
 pub(crate) mod go;
 mod host;
 mod image;
