@@ -1,4 +1,4 @@
-//! The images of operator and relay, as their Containerfiles say, put into a cluster.
+//! The images of operator and relay, as their Containerfiles say.
 //!
 //! Promises: a tag is the digest of the program, so that a rebuilt program is a new image to the
 //! cluster and an old one is never taken for it.
@@ -6,7 +6,7 @@
 use std::{fs, path::Path};
 
 use super::{Programs, root};
-use crate::cluster::{Archive, Cluster, Error, digest::sha256, error::OnPath as _};
+use crate::cluster::{Archive, Error, digest::sha256, error::OnPath as _};
 
 /// An image in the cluster.
 #[derive(Debug, Clone)]
@@ -27,19 +27,19 @@ pub struct Images {
 }
 
 impl Images {
-    /// Packs both by their Containerfiles and loads them.
+    /// Packs both by their Containerfiles and hands them to `load`, which puts an image into a
+    /// cluster.
     ///
     /// # Errors
-    /// When an image cannot be packed or imported.
-    pub async fn load(cluster: &Cluster, programs: &Programs) -> Result<Self, Error> {
+    /// When an image cannot be packed or loaded.
+    pub async fn load(
+        programs: &Programs,
+        load: impl AsyncFn(Archive) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let operator = Image::of("localhost/postrider-operator", &programs.operator())?;
-        operator
-            .load(cluster, &programs.operator(), "operator/Containerfile")
-            .await?;
+        load(operator.pack(&programs.operator(), "operator/Containerfile")?).await?;
         let relay = Image::of("localhost/postrider-relay", &programs.relay())?;
-        relay
-            .load(cluster, &programs.relay(), "relay/Containerfile")
-            .await?;
+        load(relay.pack(&programs.relay(), "relay/Containerfile")?).await?;
         Ok(Self { operator, relay })
     }
 }
@@ -53,15 +53,9 @@ impl Image {
         })
     }
 
-    async fn load(
-        &self,
-        cluster: &Cluster,
-        program: &Path,
-        containerfile: &str,
-    ) -> Result<(), Error> {
+    fn pack(&self, program: &Path, containerfile: &str) -> Result<Archive, Error> {
         let context = program.parent().unwrap_or(program);
         let name = format!("{}:{}", self.repository, self.tag);
-        let image = Archive::of_containerfile(&name, &root().join(containerfile), context)?;
-        cluster.load_image(&image).await
+        Archive::of_containerfile(&name, &root().join(containerfile), context)
     }
 }

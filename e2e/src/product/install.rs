@@ -1,11 +1,11 @@
 //! Postrider installed by its Helm chart, as a user would.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{Images, Kubectl, root};
-use crate::cluster::{Cluster, Error, command::Program, wait_for};
+use crate::cluster::{Error, command::Program, wait_for};
 
 /// The Helm release.
 pub const RELEASE: &str = "postrider";
@@ -14,25 +14,37 @@ pub const OPERATOR_NAMESPACE: &str = "postrider-system";
 /// How long the operator may take to be available.
 const AVAILABLE_BOUND: Duration = Duration::from_secs(120);
 
-/// Installs or upgrades the chart so that the operator watches `namespaces`, or all if there are
-/// none, and that it and its relays ask `resolver`; waits until it is available.
+/// What to install.
+#[derive(Debug)]
+pub struct Installation<'a> {
+    /// Helm.
+    pub helm: PathBuf,
+    /// The images, which the cluster must have.
+    pub images: &'a Images,
+    /// The namespaces the operator watches; none: all.
+    pub namespaces: &'a [&'a str],
+    /// The name server that it and its relays ask.
+    pub resolver: SocketAddr,
+}
+
+/// Installs or upgrades the chart in the cluster of `kubectl`; waits until it is available.
 ///
 /// # Errors
 /// When Helm fails or the operator does not become available.
-pub async fn install(
-    cluster: &Cluster,
-    images: &Images,
-    namespaces: &[&str],
-    resolver: SocketAddr,
-) -> Result<(), Error> {
-    let kubectl = Kubectl::of(cluster);
-    for namespace in namespaces {
+pub async fn install(kubectl: &Kubectl, installation: &Installation<'_>) -> Result<(), Error> {
+    let Installation {
+        helm,
+        images,
+        namespaces,
+        resolver,
+    } = installation;
+    for namespace in *namespaces {
         if kubectl.get(&["namespace", namespace]).await?.is_none() {
             kubectl.run(&["create", "namespace", namespace]).await?;
         }
     }
-    Program::new(cluster.tools().helm())
-        .env("KUBECONFIG", cluster.kubeconfig())
+    Program::new(helm)
+        .env("KUBECONFIG", kubectl.kubeconfig())
         .args(["upgrade", "--install", RELEASE])
         .args([root().join("charts/postrider")])
         .args(["--namespace", OPERATOR_NAMESPACE, "--create-namespace"])

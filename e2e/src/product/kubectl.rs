@@ -16,10 +16,20 @@ pub struct Kubectl {
 impl Kubectl {
     /// The one of `cluster`.
     pub fn of(cluster: &Cluster) -> Self {
+        Self::new(cluster.tools().kubectl(), cluster.kubeconfig())
+    }
+
+    /// `program` with `kubeconfig`.
+    pub fn new(program: PathBuf, kubeconfig: PathBuf) -> Self {
         Self {
-            program: cluster.tools().kubectl(),
-            kubeconfig: cluster.kubeconfig(),
+            program,
+            kubeconfig,
         }
+    }
+
+    /// The program itself.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// The kubeconfig it uses.

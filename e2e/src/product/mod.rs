@@ -15,7 +15,7 @@ mod kubectl;
 
 pub use build::Programs;
 pub use images::{Image, Images};
-pub use install::{OPERATOR_NAMESPACE, RELEASE, install};
+pub use install::{Installation, OPERATOR_NAMESPACE, RELEASE, install};
 pub use kubectl::Kubectl;
 
 /// The root of the working tree.

@@ -19,7 +19,7 @@ use postrider_e2e::{
         dns::Zone,
         sink::{Rules, Sink, Transaction},
     },
-    product::{Images, Programs, install},
+    product::{Images, Installation, Kubectl, Programs, install},
 };
 use serde_json::{Value, json};
 use tokio::{process::Command, sync::OnceCell};
@@ -67,7 +67,10 @@ impl Stage {
     /// does what `rules` say.
     pub(crate) async fn start(name: &'static str, nth: usize, rules: Rules) -> Self {
         let dir = env::var_os(STATE_VARIABLE).unwrap_or_else(|| {
-            panic!("{STATE_VARIABLE} is not set; run these tests by e2e-cluster run")
+            panic!(
+                "{STATE_VARIABLE} is not set; these tests kill what runs on the node, so they need \
+                 the cluster that e2e-cluster run brings up (without E2E_KUBECONFIG)"
+            )
         });
         let progress = Progress::nowhere();
         let cluster = Cluster::attach(Path::new(&dir), &progress).await;
@@ -405,10 +408,17 @@ fn group_version_kind(kind: &str) -> GroupVersionKind {
 
 async fn product(cluster: &Cluster) -> Installed {
     let programs = Programs::ready().await.expect("built programs");
-    let images = Images::load(cluster, &programs).await.expect("images");
+    let load = async |image| cluster.load_image(&image).await;
+    let images = Images::load(&programs, load).await.expect("images");
     let address = receivers().nth(GATE).expect("an address");
     let gate = Gate::start((address, 53).into(), cluster.dns().address()).await;
-    let installed = install(cluster, &images, &[], gate.address()).await;
+    let installation = Installation {
+        helm: cluster.tools().helm(),
+        images: &images,
+        namespaces: &[],
+        resolver: gate.address(),
+    };
+    let installed = install(&Kubectl::of(cluster), &installation).await;
     installed.expect("installed");
     Installed { programs, gate }
 }
