@@ -20,7 +20,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show it; exit code 1 if anything is not as it should be.
+    /// Show it; exit code 1 if anything is not as it should be, 64 if something has to be told.
     Run,
     /// Take it down.
     Clean,
@@ -39,7 +39,7 @@ async fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("e2e-demo: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(error.exit_code())
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{Error, NAMESPACE, world};
+use super::{Error, Ground, NAMESPACE, world};
 use crate::{
-    cluster::{self, Cluster, Progress, command::Program, wait_for},
+    cluster::{self, Progress, command::Program, wait_for},
     product::Kubectl,
 };
 
@@ -19,12 +19,8 @@ const RECORDS_BOUND: Duration = Duration::from_secs(90);
 
 /// Shows the records as `postrider records` prints them, publishes them in the local zone and
 /// waits until the domain is Ready.
-pub(crate) async fn publish(
-    cluster: &Cluster,
-    kubectl: &Kubectl,
-    cli: &Path,
-    progress: &Progress,
-) -> Result<(), Error> {
+pub(crate) async fn publish(ground: &Ground, cli: &Path, progress: &Progress) -> Result<(), Error> {
+    let kubectl = ground.kubectl();
     let object = ["sendingdomain", "-n", NAMESPACE, SENDING_DOMAIN];
     let log = "kubectl logs -n postrider-system deployment/postrider";
     let printed = wait_for(
@@ -48,7 +44,7 @@ pub(crate) async fn publish(
     let zone = world::sender_zone();
     let wanted = records(cli, kubectl, "zone").await?;
     let text = format!("{}{wanted}", zone.records());
-    let published = cluster.dns();
+    let published = ground.dns();
     progress
         .step(
             "records published in the zone shop.example",

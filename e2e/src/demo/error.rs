@@ -23,3 +23,13 @@ pub enum Error {
         expected: &'static str,
     },
 }
+
+impl Error {
+    /// The exit code for it: 64 when the user can put it right by asking otherwise, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Cluster(error) => error.exit_code(),
+            Self::Peer(_) | Self::Unexpected { .. } => 1,
+        }
+    }
+}

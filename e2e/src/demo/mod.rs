@@ -1,6 +1,6 @@
 //! The demo: from YAML to delivered, signed, verified mail on a real Kubernetes.
 //!
-//! Its steps, in order: [`world`] starts receivers and their zones; the product is built and
+//! Its steps, in order: [`ground`] finds a cluster; [`world`] starts receivers and their zones; the product is built and
 //! installed; `examples/demo` is applied; one message is sent too early and is held; the records
 //! that `postrider records` prints are published; the domain becomes Ready; the other messages
 //! are sent by an ordinary client; [`journal`] follows them through the relays' event logs and
@@ -17,11 +17,12 @@ use std::{
 use crate::{
     cluster::{Cache, Cluster, Progress, wait_for},
     peers::Judge,
-    product::{self, Images, Kubectl, Programs},
+    product::{self, Images, Installation, Kubectl, Programs},
 };
 
 mod domain;
 mod error;
+mod ground;
 mod journal;
 mod messages;
 mod report;
@@ -29,6 +30,7 @@ mod submit;
 mod world;
 
 pub use error::Error;
+use ground::Ground;
 use journal::Journal;
 use messages::{Message, Sent};
 use world::World;
@@ -63,40 +65,26 @@ impl Demo {
                 Programs::ready(),
             )
             .await?;
-        let cluster = Cluster::up(&self.cluster(), progress).await?;
-        let kubectl = Kubectl::of(&cluster);
+        let ground = Ground::find(&self.cluster(), &self.peers(), progress).await?;
         let judge = Judge::prepare(&Cache::of_user()?).await?;
-        let images = progress
-            .step("images loaded", Images::load(&cluster, &programs))
-            .await?;
-        // An earlier run's domain is verified already; this one begins at the beginning.
-        let earlier = [
-            "delete",
-            "namespace",
-            NAMESPACE,
-            "--ignore-not-found",
-            "--timeout=90s",
-        ];
-        kubectl.run(&earlier).await?;
-        let resolver = cluster.dns().address();
-        let installed = product::install(&cluster, &images, &[NAMESPACE], resolver);
-        progress.step("chart installed", installed).await?;
-        let world = World::start(&self.directory.join("peers"), &cluster).await?;
+        install(&ground, &programs, progress).await?;
+        let world = World::start(&self.peers(), &ground).await?;
         progress.done("receivers are up");
 
-        let client = submit::apply_examples(&cluster, &kubectl, progress).await?;
+        let (kubectl, cli) = (ground.kubectl(), programs.cli());
+        let client = submit::apply_examples(&ground, &self.peers(), progress).await?;
         let all = messages::all();
         let mut sent = submit::too_early(&client, &all, progress).await?;
-        domain::publish(&cluster, &kubectl, &programs.cli(), progress).await?;
+        domain::publish(&ground, &cli, progress).await?;
         sent.extend(submit::the_rest(&client, &all, progress).await?);
 
-        let journal = self.follow(&kubectl, &sent, progress).await?;
+        let journal = self.follow(kubectl, &sent, progress).await?;
         let arrived = world.arrived()?;
         let verdicts = judge
-            .verify(&report::cases(&arrived, cluster.dns().address()))
+            .verify(&report::cases(&arrived, ground.dns().address()))
             .await?;
         let good = report::print(&sent, &journal, &report::judged(arrived, verdicts));
-        look_around(&cluster, &programs);
+        look_around(&ground, &cli);
         progress.done(if good {
             "the demo is complete"
         } else {
@@ -110,9 +98,15 @@ impl Demo {
     /// # Errors
     /// When a process does not end.
     pub async fn clean(&self) -> Result<(), Error> {
-        world::forget(&self.directory.join("peers")).await?;
-        Cluster::down(&self.cluster()).await?;
+        world::forget(&self.peers()).await?;
+        if !ground::leave_users().await? {
+            Cluster::down(&self.cluster()).await?;
+        }
         Ok(())
+    }
+
+    fn peers(&self) -> PathBuf {
+        self.directory.join("peers")
     }
 
     fn cluster(&self) -> PathBuf {
@@ -146,15 +140,32 @@ impl Demo {
     }
 }
 
+/// Loads the images and installs the chart, after an earlier run's namespace has gone: its domain
+/// is verified already, and this one begins at the beginning.
+async fn install(ground: &Ground, programs: &Programs, progress: &Progress) -> Result<(), Error> {
+    ground.begin().await?;
+    let images = Images::load(programs, async |image| ground.load(&image).await);
+    let images = progress.step("images loaded", images).await?;
+    let installation = Installation {
+        helm: ground.tools().helm(),
+        images: &images,
+        namespaces: &[NAMESPACE],
+        resolver: ground.dns().address(),
+    };
+    let installed = product::install(ground.kubectl(), &installation);
+    progress.step("chart installed", installed).await?;
+    Ok(())
+}
+
 /// Says how to look at what the demo left up.
-fn look_around(cluster: &Cluster, programs: &Programs) {
-    let cli = programs.cli();
+fn look_around(ground: &Ground, cli: &Path) {
+    let (kubeconfig, cli) = (ground.kubectl().kubeconfig(), cli.display());
     println!("\nThe cluster is up. To look around:\n");
-    println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
-    println!("  export PATH={}", cluster.tools().search_path("$PATH"));
+    println!("  export KUBECONFIG={}", kubeconfig.display());
+    println!("  export PATH={}", ground.tools().search_path("$PATH"));
     println!("  kubectl get sendingdomains,relaypools,suppressionlists -n {NAMESPACE}");
-    println!("  {} status -n {NAMESPACE}", cli.display());
-    println!("  {} records shop -n {NAMESPACE}", cli.display());
+    println!("  {cli} status -n {NAMESPACE}");
+    println!("  {cli} records shop -n {NAMESPACE}");
     println!("  kubectl logs -n {NAMESPACE} default-0");
     println!("\nmake clean takes it down.");
 }

@@ -1,6 +1,6 @@
 //! The application: it has a password and an SMTP client, nothing else.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use base64::{
     Engine as _, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD,
@@ -8,11 +8,11 @@ use base64::{
 use serde_json::Value;
 
 use super::{
-    Error, NAMESPACE, is_early,
+    Error, Ground, NAMESPACE, is_early,
     messages::{FROM, Message, Sent},
 };
 use crate::{
-    cluster::{Cluster, Progress, error::OnPath as _, wait_for},
+    cluster::{Progress, error::OnPath as _, wait_for},
     peers::{Client, Reply, Submission, Tls},
     product::{Kubectl, root},
 };
@@ -23,18 +23,20 @@ const CREDENTIAL: &str = "shop-app";
 const ACCEPTING_BOUND: Duration = Duration::from_secs(180);
 
 /// Makes the credential, applies the examples, waits until the pool accepts mail, and returns a
-/// client for it.
+/// client for it, which keeps the pool's authority in `directory`.
 pub(crate) async fn apply_examples(
-    cluster: &Cluster,
-    kubectl: &Kubectl,
+    ground: &Ground,
+    directory: &Path,
     progress: &Progress,
 ) -> Result<Client, Error> {
+    let kubectl = ground.kubectl();
     let password = credential(kubectl).await?;
     let examples = root().join("examples/demo").display().to_string();
     let arguments = ["apply", "--server-side", "-k", examples.as_str()];
     progress
         .step("examples/demo applied", kubectl.run(&arguments))
         .await?;
+    ground.adapt().await?;
     let pool = ["relaypool", "-n", NAMESPACE, "default"];
     let log = format!("kubectl describe pods -n {NAMESPACE}");
     let ready = wait_for("a Ready RelayPool", ACCEPTING_BOUND, &log, async || {
@@ -42,7 +44,7 @@ pub(crate) async fn apply_examples(
         Ok(condition.filter(|(status, _)| status == "True").map(drop))
     });
     progress.step("two relays accept mail", ready).await?;
-    client(cluster, kubectl, password).await
+    client(ground, directory, password).await
 }
 
 /// Sends the messages that come before the domain is verified.
@@ -130,23 +132,20 @@ async fn credential(kubectl: &Kubectl) -> Result<String, Error> {
 }
 
 /// A client that reaches the pool's Service from the machine and trusts the pool's CA.
-async fn client(cluster: &Cluster, kubectl: &Kubectl, password: String) -> Result<Client, Error> {
-    let service = kubectl
-        .get(&["service", "-n", NAMESPACE, "default"])
-        .await?
-        .unwrap_or_default();
-    let address = service.pointer("/spec/clusterIP").and_then(Value::as_str);
+async fn client(ground: &Ground, directory: &Path, password: String) -> Result<Client, Error> {
+    let door = ground.door("default", 587).await?;
+    let kubectl = ground.kubectl();
     let tls = kubectl
         .get(&["secret", "-n", NAMESPACE, "default-tls"])
         .await?
         .unwrap_or_default();
     let authority = data(&tls, "ca.crt")?;
-    let file = cluster.state().join("pool-ca.pem");
+    let file = directory.join("pool-ca.pem");
     std::fs::write(&file, authority).on("write", &file)?;
     Ok(Client {
         host: "default.mail.svc".to_owned(),
-        address: address.map(str::to_owned),
-        port: 587,
+        address: Some(door.address),
+        port: door.port,
         tls: Tls::StartTls,
         ca_file: Some(file),
         user: Some(CREDENTIAL.to_owned()),

@@ -6,13 +6,13 @@
 
 use std::{
     fs,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
-use super::{Error, messages::FROM};
+use super::{Error, Ground, ground, messages::FROM};
 use crate::{
-    cluster::{self, Cache, Cluster, error::OnPath as _, receivers},
+    cluster::{Cache, error::OnPath as _},
     peers::{
         self, Postfix, PostfixConfig, Programs, Received,
         dns::Zone,
@@ -50,18 +50,16 @@ pub(crate) enum Arrived {
 
 impl World {
     /// Starts the receivers, with nothing received yet, and publishes their zones.
-    pub(crate) async fn start(directory: &Path, cluster: &Cluster) -> Result<Self, Error> {
-        forget(directory).await?;
+    pub(crate) async fn start(directory: &Path, ground: &Ground) -> Result<Self, Error> {
+        forget_some(directory, &PEERS).await?;
         let programs = Programs::ready(&Cache::of_user()?).await?;
-        let mut addresses = receivers();
-        let mut address = || addresses.next().map(IpAddr::V4).ok_or_else(no_address);
-        let (mailbox, greylist) = (address()?, address()?);
+        let [mailbox, greylist] = ground.addresses();
         let config = PostfixConfig {
             listen: SocketAddr::new(mailbox, 25),
             hostname: MAILBOX_MX.to_owned(),
             domains: vec!["mailbox.example".to_owned(), "shop.example".to_owned()],
             recipients: PEOPLE.map(str::to_owned).to_vec(),
-            nameserver: cluster.dns().address(),
+            nameserver: ground.dns().address(),
         };
         let rules = Rules {
             otherwise: Script::GreylistAttempts { attempts: 1 },
@@ -87,10 +85,7 @@ impl World {
             Zone::new("nomail.example").mx("@", 0, ""),
             sender_zone(),
         ] {
-            cluster
-                .dns()
-                .put_zone(zone.origin(), zone.records())
-                .await?;
+            ground.dns().put_zone(zone.origin(), zone.records()).await?;
         }
         Ok(world)
     }
@@ -116,9 +111,14 @@ impl World {
     }
 }
 
-/// Stops the receivers of an earlier run and removes what they received.
+/// Stops the processes of an earlier run and removes what they kept.
 pub(crate) async fn forget(directory: &Path) -> Result<(), Error> {
-    for name in PEERS {
+    forget_some(directory, &PEERS).await?;
+    forget_some(directory, &ground::PROCESSES).await
+}
+
+async fn forget_some(directory: &Path, names: &[&str]) -> Result<(), Error> {
+    for name in names {
         let state = directory.join(name);
         peers::stop(&state).await?;
         if state.exists() {
@@ -137,13 +137,4 @@ pub(crate) fn sender_zone() -> Zone {
 fn sink_program() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.with_file_name("e2e-sink")
-}
-
-fn no_address() -> Error {
-    cluster::Error::Usage {
-        field: "receivers",
-        value: "0".to_owned(),
-        remedy: "the bridge has no address left for a receiver".to_owned(),
-    }
-    .into()
 }
