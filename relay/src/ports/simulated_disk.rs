@@ -1,13 +1,16 @@
 //! A disk in memory for tests, as unfriendly as a disk may be.
 //!
-//! Every call has a number. At chosen calls it fails or the machine crashes; from the crash on every
-//! call fails. [`SimulatedDisk::restart`] gives the disk as it is found afterwards: names and bytes
-//! that were synced are there; of each unsynced write and name change, a seeded choice decides
-//! whether all, a part, zeros of the right length, or nothing of it is.
+//! Every call has a number; chosen calls fail. A camera takes a picture after each call that changes
+//! something. From a picture, or from the disk itself, [`SimulatedDisk::after_crash`] gives what is
+//! found once the machine is up again: names and bytes that were synced are there; what is there of
+//! each unsynced write and name change is said by [`Survivors`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -15,20 +18,51 @@ use super::{Disk, DiskFile, DiskLock};
 
 /// The disk. Clones are the same disk.
 #[derive(Clone, Debug)]
-pub(crate) struct SimulatedDisk(Arc<Mutex<State>>);
+pub(crate) struct SimulatedDisk {
+    state: Arc<Mutex<State>>,
+    camera: Arc<Mutex<Option<Camera>>>,
+}
 
 /// What goes wrong.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {
-    /// The machine crashes at this call.
-    pub(crate) crash_at: Option<u64>,
     /// Calls that fail, from the first to before the last.
-    pub(crate) fail: Option<(std::ops::Range<u64>, io::ErrorKind)>,
+    pub(crate) fail: Option<(Range<u64>, Failure)>,
     /// Bytes the volume holds.
     pub(crate) capacity: Option<u64>,
 }
 
-#[derive(Debug)]
+/// How a call fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure {
+    /// With this error. A write may have left all of its bytes all the same.
+    Error(io::ErrorKind),
+    /// A write stops in the middle, anything else fails.
+    Short,
+    /// Whatever changes something is refused and does nothing; reading works.
+    ReadOnly,
+}
+
+/// What a crash leaves of writes and name changes that were not synced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Survivors {
+    /// All: the process was killed, the machine stayed up.
+    All,
+    /// Nothing.
+    Synced,
+    /// The names as they were last, none of the bytes.
+    Names,
+    /// All the bytes, none of the changed names.
+    Bytes,
+    /// All, and of the last write only so many of its first bytes.
+    Torn(usize),
+    /// Chance decides for each write and name: all, a part, zeros of the right length, nothing.
+    Chance(u64),
+}
+
+struct Camera(Box<dyn FnMut(SimulatedDisk) + Send>);
+
+#[derive(Clone, Debug)]
 struct State {
     files: Vec<File>,
     /// Names as the process sees them.
@@ -38,18 +72,29 @@ struct State {
     locked: BTreeSet<String>,
     faults: Faults,
     calls: u64,
-    crashed: bool,
-    seed: u64,
-    /// Call numbers of the syncs of file data.
-    syncs: Vec<u64>,
+    /// Syncs of file data.
+    syncs: usize,
+    /// File and length of the last call that changed something, where that was a write.
+    last_write: Option<(usize, usize)>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct File {
+    /// As the process sees them.
     bytes: Vec<u8>,
-    stable: Vec<u8>,
-    /// What was written since the last sync.
-    unsynced: Vec<Write>,
+    /// Stable bytes.
+    base: Vec<u8>,
+    /// What was written on top of them, in order.
+    writes: Vec<(Write, Fate)>,
+}
+
+/// What a sync made of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Unsynced,
+    /// A sync failed. It may be on the disk or not, whatever later syncs say, as on Linux.
+    Doubtful,
+    Stable,
 }
 
 #[derive(Clone, Debug)]
@@ -69,18 +114,34 @@ struct Lock {
 }
 
 impl SimulatedDisk {
-    pub(crate) fn new(faults: Faults, seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
+    pub(crate) fn new(faults: Faults) -> Self {
+        Self::of(State {
             files: Vec::new(),
             names: BTreeMap::new(),
             stable_names: BTreeMap::new(),
             locked: BTreeSet::new(),
             faults,
             calls: 0,
-            crashed: false,
-            seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-            syncs: Vec::new(),
-        })))
+            syncs: 0,
+            last_write: None,
+        })
+    }
+
+    fn of(state: State) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            camera: Arc::default(),
+        }
+    }
+
+    /// Hands a copy of the disk to `camera` after each call that changed something.
+    pub(crate) fn photograph(&self, camera: impl FnMut(Self) + Send + 'static) {
+        *self.camera.lock().unwrap() = Some(Camera(Box::new(camera)));
+    }
+
+    /// Takes no more pictures.
+    pub(crate) fn put_camera_away(&self) {
+        *self.camera.lock().unwrap() = None;
     }
 
     /// Calls made so far.
@@ -90,11 +151,22 @@ impl SimulatedDisk {
 
     /// Syncs of file data made so far.
     pub(crate) fn syncs(&self) -> usize {
-        self.state().syncs.len()
+        self.state().syncs
     }
 
-    pub(crate) fn has_crashed(&self) -> bool {
-        self.state().crashed
+    /// Bytes of the last write, if nothing was changed after it.
+    pub(crate) fn last_write(&self) -> Option<usize> {
+        self.state().last_write.map(|(_, length)| length)
+    }
+
+    /// A number that is the same for the same names and bytes.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let state = self.state();
+        let mut hasher = DefaultHasher::new();
+        for (name, index) in &state.names {
+            (name, &state.files[*index].bytes).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     /// Changes what goes wrong from now on.
@@ -115,67 +187,97 @@ impl SimulatedDisk {
         let file = &mut state.files[index];
         for position in offset..offset + length {
             file.bytes[position] ^= 0x5a;
-            file.stable[position] ^= 0x5a;
+            file.base[position] ^= 0x5a;
         }
     }
 
-    /// The machine after a power failure now.
-    pub(crate) fn restart(&self) -> Self {
-        let mut old = self.state();
-        let mut random = old.seed;
-        let mut files = Vec::new();
-        for file in old.files.clone() {
-            let bytes = file.after_crash(&mut random);
-            files.push(File {
-                stable: bytes.clone(),
-                bytes,
-                unsynced: Vec::new(),
-            });
+    /// The disk as it is found after a crash now. This one goes on as if there had been none.
+    pub(crate) fn after_crash(&self, survivors: Survivors) -> Self {
+        let mut old = self.state().clone();
+        let mut random = match survivors {
+            Survivors::Chance(seed) => seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            _ => 1,
+        };
+        if let (Survivors::Torn(length), Some((index, _))) = (survivors, old.last_write)
+            && let Some((Write::Bytes(_, data), _)) = old.files[index].writes.last_mut()
+        {
+            data.truncate(length);
         }
-        // Of each name that differs, either state may be found.
+        for file in &mut old.files {
+            file.crash(survivors, &mut random);
+        }
         let mut names = old.stable_names.clone();
         let all: BTreeSet<String> = old.names.keys().chain(names.keys()).cloned().collect();
         for name in all {
-            if draw(&mut random).is_multiple_of(2) {
-                match old.names.get(&name) {
-                    Some(index) => drop(names.insert(name, *index)),
-                    None => drop(names.remove(&name)),
-                }
+            let changed = match survivors {
+                Survivors::All | Survivors::Names | Survivors::Torn(_) => true,
+                Survivors::Synced | Survivors::Bytes => false,
+                Survivors::Chance(_) => draw(&mut random).is_multiple_of(2),
+            };
+            match old.names.get(&name) {
+                _ if !changed => {}
+                Some(index) => drop(names.insert(name, *index)),
+                None => drop(names.remove(&name)),
             }
         }
-        old.crashed = true;
-        let restarted = Self::new(Faults::default(), random);
-        let mut state = restarted.state();
-        state.files = files;
-        state.names = names.clone();
-        state.stable_names = names;
-        drop(state);
-        restarted
+        Self::of(State {
+            files: old.files,
+            stable_names: names.clone(),
+            names,
+            locked: BTreeSet::new(),
+            faults: Faults::default(),
+            calls: 0,
+            syncs: 0,
+            last_write: None,
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
     }
 
-    /// Counts a call and says whether it fails. At the crash the call's effect is left to chance
-    /// by `restart`, so callers apply it before they fail.
-    fn call(&self) -> (MutexGuard<'_, State>, io::Result<()>) {
+    /// Counts a call that reads, and says whether it fails.
+    fn reads(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
-        if state.crashed {
-            return (state, Err(io::Error::other("crashed")));
+        match state.count() {
+            None | Some(Failure::ReadOnly) => Ok(state),
+            Some(failure) => Err(failure.error()),
         }
-        let number = state.calls;
-        state.calls += 1;
-        if state.faults.crash_at == Some(number) {
-            state.crashed = true;
-            return (state, Err(io::Error::other("crashed")));
+    }
+
+    /// Counts a call that changes something, does it, and takes a picture. It does nothing where it
+    /// fails.
+    fn changes<T>(&self, change: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        self.always_changes(|state, failure| match failure {
+            None => change(state),
+            Some(failure) => Err(failure.error()),
+        })
+    }
+
+    /// The same for a call that may do something where it fails.
+    fn always_changes<T>(
+        &self,
+        change: impl FnOnce(&mut State, Option<Failure>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut state = self.state();
+        let failure = state.count();
+        state.last_write = None;
+        let result = change(&mut state, failure);
+        let mut camera = self.camera.lock().unwrap();
+        if let Some(Camera(camera)) = camera.as_mut() {
+            camera(Self::of(state.clone()));
         }
-        let failure = state.faults.fail.as_ref().and_then(|(calls, kind)| {
-            calls
-                .contains(&number)
-                .then(|| io::Error::new(*kind, "injected"))
-        });
-        (state, failure.map_or(Ok(()), Err))
+        result
+    }
+}
+
+impl Failure {
+    fn error(self) -> io::Error {
+        match self {
+            Self::Error(kind) => io::Error::new(kind, "injected"),
+            Self::Short => io::Error::new(io::ErrorKind::WriteZero, "injected"),
+            Self::ReadOnly => io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "injected"),
+        }
     }
 }
 
@@ -193,10 +295,28 @@ impl File {
         }
     }
 
-    fn after_crash(self, random: &mut u64) -> Vec<u8> {
-        let mut bytes = self.stable;
-        for write in self.unsynced {
-            match (draw(random) % 4, &write) {
+    fn synced(&mut self, fate: Fate) {
+        for (_, of) in &mut self.writes {
+            if *of == Fate::Unsynced {
+                *of = fate;
+            }
+        }
+        if self.writes.iter().all(|(_, fate)| *fate == Fate::Stable) {
+            self.base.clone_from(&self.bytes);
+            self.writes.clear();
+        }
+    }
+
+    fn crash(&mut self, survivors: Survivors, random: &mut u64) {
+        let mut bytes = std::mem::take(&mut self.base);
+        for (write, fate) in std::mem::take(&mut self.writes) {
+            let choice = match survivors {
+                _ if fate == Fate::Stable => 0,
+                Survivors::All | Survivors::Bytes | Survivors::Torn(_) => 0,
+                Survivors::Synced | Survivors::Names => 3,
+                Survivors::Chance(_) => draw(random) % 4,
+            };
+            match (choice, &write) {
                 (0, _) => Self::apply(&mut bytes, &write),
                 (1, Write::Bytes(offset, data)) => {
                     let part = draw(random) as usize % (data.len() + 1);
@@ -212,7 +332,8 @@ impl File {
                 _ => {}
             }
         }
-        bytes
+        self.base.clone_from(&bytes);
+        self.bytes = bytes;
     }
 }
 
@@ -221,37 +342,50 @@ impl State {
         let files = self.names.values().map(|index| &self.files[*index]);
         files.map(|file| file.bytes.len() as u64).sum()
     }
+
+    /// Gives a call its number, and how it fails.
+    fn count(&mut self) -> Option<Failure> {
+        let number = self.calls;
+        self.calls += 1;
+        let (calls, failure) = self.faults.fail.as_ref()?;
+        calls.contains(&number).then_some(*failure)
+    }
+
+    fn write(&mut self, index: usize, write: Write) {
+        let file = &mut self.files[index];
+        File::apply(&mut file.bytes, &write);
+        file.writes.push((write, Fate::Unsynced));
+    }
 }
 
 impl Disk for SimulatedDisk {
     fn create_folder(&self, _name: &str) -> io::Result<()> {
-        self.call().1
+        self.changes(|_| Ok(()))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let (mut state, failure) = self.call();
-        failure?;
-        if state.names.contains_key(name) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let index = state.files.len();
-        state.files.push(File::default());
-        state.names.insert(name.to_owned(), index);
+        let index = self.changes(|state| {
+            if state.names.contains_key(name) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let index = state.files.len();
+            state.files.push(File::default());
+            state.names.insert(name.to_owned(), index);
+            Ok(index)
+        })?;
         let disk = self.clone();
         Ok(Box::new(OpenFile { disk, index }))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let (state, failure) = self.call();
-        failure?;
+        let state = self.reads()?;
         let index = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         let disk = self.clone();
         Ok(Box::new(OpenFile { disk, index }))
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        let (state, failure) = self.call();
-        failure?;
+        let state = self.reads()?;
         let prefix = match folder {
             "" => String::new(),
             folder => format!("{folder}/"),
@@ -264,46 +398,44 @@ impl Disk for SimulatedDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let (mut state, failure) = self.call();
-        failure?;
-        let index = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_owned(), index);
-        Ok(())
+        self.changes(|state| {
+            let index = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+            state.names.insert(to.to_owned(), index);
+            Ok(())
+        })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let (mut state, failure) = self.call();
-        failure?;
-        let removed = state.names.remove(name);
-        removed
-            .map(|_| ())
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.changes(|state| {
+            let removed = state.names.remove(name);
+            removed
+                .map(|_| ())
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
+        })
     }
 
     fn sync_directory(&self, folder: &str) -> io::Result<()> {
-        let (mut state, failure) = self.call();
-        failure?;
-        let here = |name: &String| name.rsplit_once('/').map_or("", |(f, _)| f) == folder;
-        let seen = state.names.clone();
-        state.stable_names.retain(|name, _| !here(name));
-        let seen = seen.into_iter().filter(|(name, _)| here(name));
-        state.stable_names.extend(seen);
-        Ok(())
+        self.changes(|state| {
+            let here = |name: &String| name.rsplit_once('/').map_or("", |(f, _)| f) == folder;
+            let seen = state.names.clone();
+            state.stable_names.retain(|name, _| !here(name));
+            let seen = seen.into_iter().filter(|(name, _)| here(name));
+            state.stable_names.extend(seen);
+            Ok(())
+        })
     }
 
     fn free_space(&self) -> io::Result<u64> {
-        let (state, failure) = self.call();
-        failure?;
+        let state = self.reads()?;
         let capacity = state.faults.capacity.unwrap_or(1 << 40);
         Ok(capacity.saturating_sub(state.used()))
     }
 
     fn lock(&self, name: &str) -> io::Result<Box<dyn DiskLock>> {
-        let (mut state, failure) = self.call();
-        failure?;
-        if !state.locked.insert(name.to_owned()) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
+        self.changes(|state| match state.locked.insert(name.to_owned()) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        })?;
         let (disk, name) = (self.clone(), name.to_owned());
         Ok(Box::new(Lock { disk, name }))
     }
@@ -311,28 +443,31 @@ impl Disk for SimulatedDisk {
 
 impl DiskFile for OpenFile {
     fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
-        let (mut state, mut failure) = self.disk.call();
-        let mut data = parts.concat();
-        let room = state
-            .faults
-            .capacity
-            .map(|c| c.saturating_sub(state.used()));
-        if let Some(room) = room
-            && (data.len() as u64) > room
-        {
-            data.truncate(room as usize);
-            failure = failure.and_then(|()| Err(io::ErrorKind::StorageFull.into()));
-        }
-        let write = Write::Bytes(offset as usize, data);
-        let file = &mut state.files[self.index];
-        File::apply(&mut file.bytes, &write);
-        file.unsynced.push(write);
-        failure
+        self.disk.always_changes(|state, failure| {
+            let mut data = parts.concat();
+            let whole = data.len();
+            let room = match (failure, state.faults.capacity) {
+                (Some(Failure::ReadOnly), _) => 0,
+                (Some(Failure::Short), _) => whole / 2,
+                (_, Some(capacity)) => capacity.saturating_sub(state.used()) as usize,
+                (_, None) => whole,
+            };
+            data.truncate(room);
+            let length = data.len();
+            if length > 0 {
+                state.write(self.index, Write::Bytes(offset as usize, data));
+                state.last_write = Some((self.index, length));
+            }
+            match failure {
+                Some(failure) => Err(failure.error()),
+                None if length < whole => Err(io::ErrorKind::StorageFull.into()),
+                None => Ok(()),
+            }
+        })
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let (state, failure) = self.disk.call();
-        failure?;
+        let state = self.disk.reads()?;
         let start = offset as usize;
         let bytes = state.files[self.index]
             .bytes
@@ -342,40 +477,23 @@ impl DiskFile for OpenFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let (mut state, failure) = self.disk.call();
-        let (number, crashed) = (state.calls - 1, state.crashed);
-        state.syncs.push(number);
-        let file = &mut state.files[self.index];
-        match failure {
-            Ok(()) => {
-                for write in std::mem::take(&mut file.unsynced) {
-                    File::apply(&mut file.stable, &write);
-                }
-                Ok(())
-            }
-            // As on Linux: what could not be written is forgotten, and the next sync says nothing.
-            Err(error) => {
-                if !crashed {
-                    file.unsynced.clear();
-                }
-                Err(error)
-            }
-        }
+        self.disk.always_changes(|state, failure| {
+            state.syncs += 1;
+            let file = &mut state.files[self.index];
+            file.synced(failure.map_or(Fate::Stable, |_| Fate::Doubtful));
+            failure.map_or(Ok(()), |failure| Err(failure.error()))
+        })
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        let (mut state, failure) = self.disk.call();
-        failure?;
-        let write = Write::Length(length as usize);
-        let file = &mut state.files[self.index];
-        File::apply(&mut file.bytes, &write);
-        file.unsynced.push(write);
-        Ok(())
+        self.disk.changes(|state| {
+            state.write(self.index, Write::Length(length as usize));
+            Ok(())
+        })
     }
 
     fn length(&self) -> io::Result<u64> {
-        let (state, failure) = self.disk.call();
-        failure?;
+        let state = self.disk.reads()?;
         Ok(state.files[self.index].bytes.len() as u64)
     }
 }
@@ -385,6 +503,12 @@ impl DiskLock for Lock {}
 impl Drop for Lock {
     fn drop(&mut self) {
         self.disk.state().locked.remove(&self.name);
+    }
+}
+
+impl fmt::Debug for Camera {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Camera")
     }
 }
 

@@ -1,9 +1,10 @@
 //! What custody does on a disk that works.
 
 use super::*;
+use crate::ports::simulated_disk::Survivors;
 
 fn rig() -> (SimulatedDisk, Arc<ManualClock>) {
-    (SimulatedDisk::new(Faults::default(), 1), ManualClock::new())
+    (SimulatedDisk::new(Faults::default()), ManualClock::new())
 }
 
 fn all(claim: &Claim, result: RecipientResult) -> Settlement {
@@ -138,7 +139,7 @@ async fn one_deferred_message_does_not_pin_what_is_dead() {
         "10 live messages of 0.6 kB in {segments} files"
     );
     custody.close().await;
-    let custody = open(&disk.restart(), &clock);
+    let custody = open(&disk.after_crash(Survivors::Synced), &clock);
     clock.advance(9000);
     let ids: Vec<_> = all_due(&custody).await.iter().map(|c| c.id).collect();
     assert_eq!(ids, (0..10).map(|n| id(n * 20)).collect::<Vec<_>>());
@@ -200,7 +201,7 @@ async fn the_real_disk_does_it_too() {
     let folder = tempfile::tempdir().unwrap();
     let disk = || Arc::new(crate::ports::SystemDisk::open(folder.path()).unwrap());
     let clock = ManualClock::new();
-    let simulated = SimulatedDisk::new(Faults::default(), 1);
+    let simulated = SimulatedDisk::new(Faults::default());
     let on_real = || Parts {
         disk: disk(),
         limits: Limits {

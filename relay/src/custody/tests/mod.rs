@@ -1,8 +1,13 @@
 //! Custody on a simulated disk: crash at every call, failure at every call, damage, full disk.
 
-mod account;
 mod codec;
-mod faults;
+mod crash;
+mod damage;
+mod driver;
+mod errors;
+
+mod histories;
+mod ledger;
 mod lifecycle;
 mod queue_model;
 
@@ -49,6 +54,18 @@ impl Random for Counting {
     fn next_u64(&self) -> u64 {
         let n = self.0.fetch_add(1, Ordering::Relaxed) + 1;
         n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// Variable that has everything tried that the inner loop leaves out (`make durability`).
+const THOROUGH: &str = "POSTRIDER_THOROUGH";
+
+/// `quick` in the inner loop, else `thorough`.
+fn effort<T>(quick: T, thorough: T) -> T {
+    if std::env::var_os(THOROUGH).is_some() {
+        thorough
+    } else {
+        quick
     }
 }
 

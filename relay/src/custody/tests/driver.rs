@@ -1,0 +1,280 @@
+//! What drives custody in the fault tests: clients and deliverers whose every step is entered into
+//! the [`Ledger`], and the script they follow.
+
+use std::{collections::BTreeMap, sync::MutexGuard};
+
+use futures::future::join_all;
+
+use super::{
+    ledger::{Crash, Ledger, Leg, Report, number_of},
+    *,
+};
+use crate::ports::simulated_disk::Survivors;
+
+/// An open custody and its account.
+pub(super) struct Driver {
+    pub(super) custody: Custody,
+    pub(super) clock: Arc<ManualClock>,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+/// Longer than anything is deferred for.
+pub(super) const LONG: i64 = 100_000;
+
+impl Driver {
+    /// Opens an empty disk.
+    pub(super) fn open(
+        disk: &SimulatedDisk,
+        ledger: &Arc<Mutex<Ledger>>,
+    ) -> Result<Self, OpenError> {
+        let clock = ManualClock::new();
+        let custody = Custody::open(parts(disk, &clock))?;
+        Ok(Self::of(custody, clock, ledger))
+    }
+
+    pub(super) fn of(
+        custody: Custody,
+        clock: Arc<ManualClock>,
+        ledger: &Arc<Mutex<Ledger>>,
+    ) -> Self {
+        Self {
+            custody,
+            clock,
+            ledger: Arc::clone(ledger),
+        }
+    }
+
+    /// Opens a disk after a crash and checks it against the ledger of that moment; all of it must
+    /// be due `seconds` after the start.
+    pub(super) async fn reopen(
+        disk: &SimulatedDisk,
+        ledger: &Ledger,
+        (crash, seconds): (Crash, i64),
+        context: &str,
+    ) -> Self {
+        let clock = ManualClock::new();
+        clock.advance(seconds);
+        let custody =
+            Custody::open(parts(disk, &clock)).unwrap_or_else(|error| panic!("{context}: {error}"));
+        let mut found = BTreeMap::new();
+        let claims = all_due(&custody).await;
+        for claim in &claims {
+            let number = number_of(claim.id);
+            assert_eq!(claim.body, body(number), "{context}: body of {number}");
+            for recipient in &claim.recipients {
+                let twice = found.insert((number, *recipient), claim.attempts);
+                assert!(twice.is_none(), "{context}: {number}/{recipient} twice");
+            }
+        }
+        for claim in claims {
+            custody.put_back(claim).await;
+        }
+        let mut ledger = ledger.clone();
+        ledger.check(&found, crash, context);
+        Self {
+            custody,
+            clock,
+            ledger: Arc::new(Mutex::new(ledger)),
+        }
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap()
+    }
+
+    /// The same ledger, for who looks on.
+    pub(super) fn shared_ledger(&self) -> Arc<Mutex<Ledger>> {
+        Arc::clone(&self.ledger)
+    }
+
+    pub(super) async fn accept(&self, message: NewMessage) -> bool {
+        let number = number_of(message.id);
+        self.ledger().offered(&message);
+        let taken = self.custody.accept(message).await;
+        if let Ok(committed) = &taken {
+            assert_eq!(committed.id(), id(number));
+            self.ledger().accepted(number);
+        }
+        taken.is_ok()
+    }
+
+    /// Accepts all of them at once, so that they share a batch.
+    pub(super) async fn accept_all(&self, messages: impl IntoIterator<Item = NewMessage>) {
+        join_all(messages.into_iter().map(|message| self.accept(message))).await;
+    }
+
+    /// What is due first.
+    pub(super) async fn claim(&self) -> Option<(Claim, Leg)> {
+        let claim = claim_now(&self.custody).await?;
+        assert_eq!(claim.body, body(number_of(claim.id)));
+        let leg = self.ledger().claimed(&claim);
+        Some((claim, leg))
+    }
+
+    /// Attempts a claim; a recipient that is not in the report is due again at once.
+    pub(super) async fn finish(&self, (claim, leg): (Claim, Leg), report: Report) -> bool {
+        self.ledger().starting(&leg);
+        if self.custody.attempt_started(&claim).await.is_err() {
+            self.custody.put_back(claim).await;
+            return false;
+        }
+        self.ledger().started(&leg);
+        self.ledger().settling(&leg, &report);
+        let told = |number| message(number, &["sender@example.com"]);
+        let settlement = Settlement {
+            results: report.results.clone(),
+            delay_warned: false,
+            notification: report.told.map(told),
+        };
+        match self.custody.settle(claim, settlement).await {
+            Ok(()) => {
+                self.ledger().settled(&leg, &report);
+                true
+            }
+            Err(StoreError::Disk(_)) => false,
+            Err(error) => panic!("settling {leg:?}: {error}"),
+        }
+    }
+
+    /// Attempts what is due first, with one result for all its recipients.
+    pub(super) async fn attempt(&self, result: RecipientResult) -> bool {
+        match self.claim().await {
+            Some(taken) => {
+                let report = taken.1.all(result);
+                self.finish(taken, report).await
+            }
+            None => false,
+        }
+    }
+
+    /// Refuses a recipient of what is due first and tells its sender in message `told`.
+    pub(super) async fn bounce(&self, told: u64) {
+        if let Some(taken) = self.claim().await {
+            let mut report = taken.1.all(RecipientResult::Bounced);
+            report.results.truncate(1);
+            report.told = Some(told);
+            self.finish(taken, report).await;
+        }
+    }
+
+    /// Delivers what is due until nothing is.
+    pub(super) async fn drain(&self) {
+        while self.attempt(RecipientResult::Delivered).await {}
+    }
+
+    /// `count` messages that come and, unless something else is due, go at once.
+    pub(super) async fn churn(&self, first: u64, count: u64) {
+        for number in first..first + count {
+            self.accept(message(number, &["a@churn.test"])).await;
+            self.attempt(RecipientResult::Delivered).await;
+        }
+    }
+}
+
+/// Not again before so many seconds after the start.
+pub(super) fn deferred(seconds: i64) -> RecipientResult {
+    RecipientResult::Deferred {
+        until: start() + SignedDuration::from_secs(seconds),
+    }
+}
+
+/// The second life of a spool: messages of odd or even numbers are delivered, the others deferred,
+/// mail comes and goes until segments are compacted and removed, then the power fails again, and in
+/// the third life everything ends.
+pub(super) async fn live_on(disk: &SimulatedDisk, driver: Driver, odd: bool, context: &str) {
+    driver.clock.advance(2 * LONG);
+    while let Some(taken) = driver.claim().await {
+        let result = match taken.1.number.is_multiple_of(2) != odd {
+            true => RecipientResult::Delivered,
+            false => deferred(10 * LONG),
+        };
+        let report = taken.1.all(result);
+        driver.finish(taken, report).await;
+    }
+    driver.churn(1000, 14).await;
+    let at = (Crash::PowerLost, 20 * LONG);
+    let context = format!("{context}, second life");
+    let after = disk.after_crash(Survivors::Synced);
+    let ledger = driver.ledger().clone();
+    let driver = Driver::reopen(&after, &ledger, at, &context).await;
+    driver.drain().await;
+    driver.custody.close().await;
+    let context = format!("{context}, third life");
+    let after = after.after_crash(Survivors::Synced);
+    let ledger = driver.ledger().clone();
+    let driver = Driver::reopen(&after, &ledger, at, &context).await;
+    driver.ledger().assert_all_done(&context);
+}
+
+/// Every kind of record, alone and in batches, over many segments, some of which are compacted
+/// while they hold records about older ones.
+pub(super) async fn script(driver: &Driver) {
+    driver.accept(message(1, &["a@one.test"])).await;
+    let three_legs = ["a@one.test", "b@two.test", "c@three.test"];
+    driver.accept(message(2, &three_legs)).await;
+    let mut third = message(3, &["a@one.test", "b@three.test"]);
+    third.suppressed = vec![1];
+    driver.accept(third).await;
+    driver
+        .accept_all((4..9).map(|number| message(number, &["a@one.test"])))
+        .await;
+    driver.attempt(deferred(5000)).await;
+    driver.attempt(deferred(600)).await;
+    driver.bounce(50).await;
+    driver.attempt(deferred(5000)).await;
+    driver.attempt(RecipientResult::Delivered).await;
+    settle_together(driver).await;
+    if let Some((claim, _)) = driver.claim().await {
+        driver.custody.put_back(claim).await;
+    }
+    driver.attempt(RecipientResult::Delivered).await;
+    // Its task dies: due again a minute later.
+    drop(driver.claim().await);
+    driver.churn(100, 4).await;
+    driver.clock.advance(601);
+    driver.attempt(deferred(650)).await;
+    driver.attempt(RecipientResult::Expired).await;
+    let same_leg = ["a@four.test", "b@four.test", "c@four.test"];
+    driver.accept(message(20, &same_leg)).await;
+    if let Some(taken) = driver.claim().await {
+        let report = Report {
+            results: taken
+                .1
+                .recipients
+                .iter()
+                .zip([RecipientResult::Delivered, deferred(5000)])
+                .map(|(recipient, result)| (*recipient, result))
+                .collect(),
+            told: None,
+        };
+        driver.finish(taken, report).await;
+    }
+    for round in 0..6 {
+        // Stays, in the midst of what goes, beside a record about an older message.
+        driver.clock.advance(60);
+        driver.attempt(deferred(720 + round * 60)).await;
+        driver
+            .accept(message(30 + round as u64, &["a@one.test"]))
+            .await;
+        driver.attempt(deferred(5000)).await;
+        driver.churn(110 + round as u64 * 10, 3).await;
+    }
+}
+
+/// Three attempts that end at once: delivered, deferred, bounced with a notification.
+async fn settle_together(driver: &Driver) {
+    let mut reports = Vec::new();
+    for result in [
+        RecipientResult::Delivered,
+        deferred(5000),
+        RecipientResult::Bounced,
+    ] {
+        if let Some(taken) = driver.claim().await {
+            let mut report = taken.1.all(result);
+            report.told = (result == RecipientResult::Bounced).then_some(51);
+            reports.push((taken, report));
+        }
+    }
+    let reports = reports.into_iter();
+    join_all(reports.map(|(taken, report)| driver.finish(taken, report))).await;
+}
