@@ -30,6 +30,8 @@ pub(crate) struct Faults {
     pub(crate) fail: Option<(Range<u64>, Failure)>,
     /// Bytes the volume holds.
     pub(crate) capacity: Option<u64>,
+    /// What the names begin with under which nothing can be made.
+    pub(crate) unwritable: Option<&'static str>,
 }
 
 /// How a call fails.
@@ -365,6 +367,10 @@ impl Disk for SimulatedDisk {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let index = self.changes(|state| {
+            let unwritable = state.faults.unwritable;
+            if unwritable.is_some_and(|prefix| name.starts_with(prefix)) {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
             if state.names.contains_key(name) {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }

@@ -121,6 +121,43 @@ async fn a_crash_while_the_spool_is_opened_changes_nothing() {
     assert!(crashes > 500, "{crashes} crashes of a recovery");
 }
 
+/// Names of the segments on a disk.
+fn segments(disk: &SimulatedDisk) -> Vec<String> {
+    let mut names = disk.list("").unwrap();
+    names.retain(|name| name.ends_with(".seg"));
+    names
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_outlives_its_newer_copy_brings_nothing_back() {
+    let pictures = pictures(script).await;
+    let mut removals = 0;
+    for pair in pictures.windows(2) {
+        // About to be removed, all that is needed of it being elsewhere.
+        let later = segments(&pair[1].disk);
+        let there = segments(&pair[0].disk);
+        let Some(victim) = there.iter().find(|name| !later.contains(name)) else {
+            continue;
+        };
+        removals += 1;
+        for odd in [true, false] {
+            let disk = pair[0].disk.after_crash(Survivors::Synced);
+            // A damaged header that cannot be put aside keeps the segment where it is.
+            disk.damage(victim, 9, 1);
+            disk.set_faults(Faults {
+                unwritable: Some("quarantine/"),
+                ..Faults::default()
+            });
+            let context = format!("removal {removals}, of {victim}, odd {odd}");
+            let at = (Crash::PowerLost, LONG);
+            let driver = Driver::reopen(&disk, &pair[0].ledger, at, &context).await;
+            live_on(&disk, driver, odd, &context).await;
+            assert!(segments(&disk).contains(victim), "{context}: removed");
+        }
+    }
+    assert!(removals > 6, "{removals} removals");
+}
+
 /// Every kind of write once, so that each can be torn at each of its bytes.
 async fn every_kind_of_write(driver: &Driver) {
     driver.accept(message(1, &["a@one.test"])).await;

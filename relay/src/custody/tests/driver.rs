@@ -249,15 +249,14 @@ pub(super) async fn script(driver: &Driver) {
         };
         driver.finish(taken, report).await;
     }
-    for round in 0..6 {
+    for round in 0..14 {
         // Stays, in the midst of what goes, beside a record about an older message.
         driver.clock.advance(60);
         driver.attempt(deferred(720 + round * 60)).await;
-        driver
-            .accept(message(30 + round as u64, &["a@one.test"]))
-            .await;
+        let number = round.unsigned_abs();
+        driver.accept(message(30 + number, &["a@one.test"])).await;
         driver.attempt(deferred(5000)).await;
-        driver.churn(110 + round as u64 * 10, 3).await;
+        driver.churn(110 + number * 10, 2).await;
     }
 }
 

@@ -42,7 +42,7 @@ async fn fail_from_every(step: usize, width: u64, failure: Failure) {
                 // One probe later custody accepts again.
                 sleep(Duration::from_secs(3)).await;
                 driver.custody.accepting().unwrap();
-                assert!(driver.accept(message(40, &["a@one.test"])).await);
+                assert!(driver.accept(message(90, &["a@one.test"])).await);
                 driver.custody.close().await;
             }
             Err(OpenError::Disk { .. }) => {}
@@ -64,7 +64,7 @@ async fn fail_from_every(step: usize, width: u64, failure: Failure) {
 
 #[tokio::test(start_paused = true)]
 async fn one_io_error_at_any_call_loses_nothing() {
-    fail_from_every(1, 1, Failure::Error(ErrorKind::Other)).await;
+    fail_from_every(effort(2, 1), 1, Failure::Error(ErrorKind::Other)).await;
 }
 
 #[tokio::test(start_paused = true)]

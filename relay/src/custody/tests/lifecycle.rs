@@ -233,3 +233,30 @@ async fn the_real_disk_does_it_too() {
     drop(claim);
     custody.close().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_changes_when_and_never_whether() {
+    let (disk, clock) = rig();
+    let custody = open(&disk, &clock);
+    let _ = custody.accept(message(1, &["a@one.test"])).await.unwrap();
+    let until = start() + SignedDuration::from_secs(300);
+    let claim = claim_now(&custody).await.unwrap();
+    let later = all(&claim, RecipientResult::Deferred { until });
+    custody.settle(claim, later).await.unwrap();
+    clock.advance(-86_400);
+    // Dated by the clock of the moment, and due at once all the same.
+    let mut second = message(2, &["a@one.test"]);
+    second.accepted = clock.wall();
+    let _ = custody.accept(second).await.unwrap();
+    let claim = claim_now(&custody).await.unwrap();
+    assert_eq!(claim.id, id(2));
+    let done = all(&claim, RecipientResult::Delivered);
+    custody.settle(claim, done).await.unwrap();
+    assert!(claim_now(&custody).await.is_none(), "as late as the jump");
+    custody.close().await;
+    let custody = open(&disk.after_crash(Survivors::Synced), &clock);
+    assert_eq!(custody.report().deferred, 1);
+    clock.advance(365 * 86_400);
+    let claim = claim_now(&custody).await.unwrap();
+    assert_eq!((claim.id, claim.recipients.len()), (id(1), 1));
+}
