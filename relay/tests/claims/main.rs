@@ -16,6 +16,8 @@ mod doors_follow_the_configuration;
 mod greylisted_mail_is_tried_again;
 mod held_mail_leaves_when_its_domain_may_send;
 mod mail_arrives_signed;
+mod no_accepted_message_is_lost_by_a_full_disk;
+mod no_accepted_message_is_lost_by_a_restart_with_a_large_queue;
 mod no_accepted_message_is_lost_by_kill;
 mod no_accepted_message_is_lost_by_sigterm;
 mod suppressed_recipients_are_never_mailed;

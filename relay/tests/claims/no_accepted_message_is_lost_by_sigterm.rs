@@ -2,22 +2,28 @@
 
 use postrider_crds::relay_config::Admission::Send;
 
-use crate::support::{Client, Load, World, all_arrive, domain, message};
+use crate::support::{Account, Client, Load, World, domain, message};
+
+/// Times it is stopped.
+const ROUNDS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn under_load() {
     let world = World::new(vec![domain("example.com", Send)]).await;
-    let relay = world.relay().await;
-    let load = Load::start(&world, "term").await;
-    load.reaches(30).await;
-    let (code, _) = relay.terminate().await;
-    assert_eq!(code, Some(0));
-    let accepted = load.ended().await;
+    let mut account = Account::default();
+    for round in 0..ROUNDS {
+        let relay = world.relay().await;
+        let load = Load::start(&world, &format!("term-{round}")).await;
+        load.reaches(10 + 20 * round).await;
+        let (code, events) = relay.terminate().await;
+        assert_eq!(code, Some(0));
+        account.promised(load.ended().await);
+        account.life_ended(&world, events).await;
+    }
     let _relay = world.relay().await;
-    all_arrive(&world, &accepted).await;
-    world
-        .report_where(|report| report.queue.due + report.queue.deferred == 0)
-        .await;
+    world.drained().await;
+    let figures = account.close(&world);
+    assert_eq!(figures.duplicates, 0, "{figures:?}");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use postrider_crds::{
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use super::{Relay, Sink, dns, own_address, sink};
+use super::{Relay, Sink, Volume, dns, own_address, sink};
 
 /// The password of every user.
 pub(crate) const PASSWORD: &str = "correct horse";
@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) root: TempDir,
     pub(crate) relay_config: RelayConfig,
     pub(crate) ca: CertifiedIssuer<'static, KeyPair>,
+    /// The volume of the spool, where it is not a directory of `root`.
+    pub(crate) volume: Option<Volume>,
 }
 
 impl World {
@@ -74,6 +76,7 @@ impl World {
             root: tempfile::tempdir().unwrap(),
             relay_config,
             ca,
+            volume: None,
         };
         world.write_all(domains);
         world

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::task::JoinSet;
 
-use super::{Client, World, message, within};
+use super::{Client, Promise, World, message, within};
 
 /// Clients at a time.
 const CLIENTS: usize = 4;
@@ -15,7 +15,7 @@ const CLIENTS: usize = 4;
 /// Load that runs until the relay is gone.
 pub(crate) struct Load {
     clients: JoinSet<()>,
-    accepted: Arc<Mutex<Vec<String>>>,
+    accepted: Arc<Mutex<Vec<Promise>>>,
     count: Arc<AtomicUsize>,
     moved: Arc<tokio::sync::Notify>,
 }
@@ -35,8 +35,8 @@ impl Load {
             let (accepted, count) = (Arc::clone(&load.accepted), Arc::clone(&load.count));
             let moved = Arc::clone(&load.moved);
             load.clients.spawn(async move {
-                submit_all(client, &name, |subject| {
-                    accepted.lock().unwrap().push(subject);
+                submit_all(client, &name, |promise| {
+                    accepted.lock().unwrap().push(promise);
                     count.fetch_add(1, Ordering::SeqCst);
                     moved.notify_one();
                 })
@@ -56,9 +56,9 @@ impl Load {
         .await;
     }
 
-    /// Waits until the clients have noticed that the relay is gone; gives the subjects of what was
-    /// answered 250.
-    pub(crate) async fn ended(mut self) -> Vec<String> {
+    /// Waits until the clients have been refused or have noticed that the relay is gone; gives what
+    /// was answered 250.
+    pub(crate) async fn ended(mut self) -> Vec<Promise> {
         within("the clients", async {
             while self.clients.join_next().await.is_some() {}
         })
@@ -68,28 +68,27 @@ impl Load {
 }
 
 /// Submits until there is no 250 any more. Every fifth recipient greylists, every seventh is
-/// unknown.
-async fn submit_all(mut client: Client, name: &str, accepted: impl Fn(String)) {
+/// unknown, every third message has a second one at another domain.
+async fn submit_all(mut client: Client, name: &str, accepted: impl Fn(Promise)) {
     for number in 0_usize.. {
         let subject = format!("{name}-{number}.");
-        let recipient = match (number % 5, number % 7) {
+        let mut recipients = vec![match (number % 5, number % 7) {
             (_, 3) => format!("unknown-{subject}x@receiver.example"),
             (1, _) => format!("grey-{subject}x@receiver.example"),
             _ => format!("good-{subject}x@receiver.example"),
-        };
+        }];
+        if number % 3 == 0 {
+            recipients.push(format!("good-{subject}x@other.example"));
+        }
+        let to: Vec<&str> = recipients.iter().map(String::as_str).collect();
         let text = message("ann@example.com", &subject);
-        let reply = client.submit("ann@example.com", &[&recipient], &text).await;
+        let reply = client.submit("ann@example.com", &to, &text).await;
         if !reply.starts_with("250") {
             return;
         }
-        accepted(subject);
-    }
-}
-
-/// Waits until each message has arrived, or its sender has been told that it did not.
-pub(crate) async fn all_arrive(world: &World, subjects: &[String]) {
-    for subject in subjects {
-        let wanted = format!("Subject: {subject}\r\n");
-        world.sink.wait(subject, |m| m.data.contains(&wanted)).await;
+        accepted(Promise {
+            subject,
+            recipients,
+        });
     }
 }

@@ -1,17 +1,21 @@
 //! A relay process with a world around it: configuration, name server, receiver, clients.
 
+mod account;
 mod client;
 mod dns;
 mod documents;
 mod load;
 mod process;
 mod sink;
+mod volume;
 
+pub(crate) use account::{Account, Promise};
 pub(crate) use client::{Client, message, tls as client_tls};
 pub(crate) use documents::{PASSWORD, World, domain};
-pub(crate) use load::{Load, all_arrive};
-pub(crate) use process::{Relay, get, get_report};
+pub(crate) use load::Load;
+pub(crate) use process::{Events, Relay, get, get_report};
 pub(crate) use sink::{Received, Sink};
+pub(crate) use volume::Volume;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -36,4 +40,16 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     tokio::time::timeout(PATIENCE, future)
         .await
         .unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// Variable that has everything tried that the inner loop leaves out (`make durability`).
+const THOROUGH: &str = "POSTRIDER_THOROUGH";
+
+/// `quick` in the inner loop, else `thorough`.
+pub(crate) fn effort<T>(quick: T, thorough: T) -> T {
+    if std::env::var_os(THOROUGH).is_some() {
+        thorough
+    } else {
+        quick
+    }
 }

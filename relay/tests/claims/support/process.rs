@@ -34,7 +34,12 @@ pub(crate) struct Events(watch::Receiver<Vec<Value>>);
 impl Relay {
     /// Starts the binary on `world`.
     pub(crate) async fn start(world: &World) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_postrider-relay"))
+        let program = env!("CARGO_BIN_EXE_postrider-relay");
+        let mut command = match &world.volume {
+            Some(volume) => volume.command(program),
+            None => Command::new(program),
+        };
+        let mut child = command
             .arg("--config-dir")
             .arg(world.config_dir())
             .arg("--spool")
@@ -75,6 +80,12 @@ impl Relay {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Waits for a process that ends by itself; gives its exit code.
+    pub(crate) async fn exits(mut self) -> Option<i32> {
+        let status = within("the relay's exit", self.child.wait()).await.unwrap();
+        status.code()
     }
 
     /// SIGKILL; the process gets no chance to do anything.
@@ -143,6 +154,20 @@ impl World {
             }
         })
         .await
+    }
+}
+
+impl World {
+    /// Waits until nothing is due or deferred, however long that takes, as long as it goes on;
+    /// gives the report.
+    pub(crate) async fn drained(&self) -> Report {
+        let left = |report: &Report| report.queue.due + report.queue.deferred;
+        let mut report = self.report().await;
+        while left(&report) > 0 {
+            let before = left(&report);
+            report = self.report_where(|report| left(report) < before).await;
+        }
+        report
     }
 }
 
