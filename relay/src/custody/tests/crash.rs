@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::{
-    driver::{Driver, LONG, deferred, live_on, script},
+    driver::{Driver, LONG, Leave, deferred, live_on, script},
     ledger::{Crash, Ledger},
     *,
 };
@@ -79,8 +79,8 @@ async fn a_crash_after_any_call_loses_nothing_and_repeats_nothing_settled() {
             let context = format!("call {moment} of {}, {survivors:?}", pictures.len());
             let driver = Driver::reopen(&disk, &picture.ledger, (crash, LONG), &context).await;
             if seen.len().is_multiple_of(second_lives) {
-                let odd = seen.len() / second_lives % 2 == 1;
-                live_on(&disk, driver, odd, &context).await;
+                let leave = Leave::nth((seen.len() / second_lives) as u64);
+                live_on(&disk, driver, leave, &context).await;
             }
         }
     }
@@ -140,7 +140,7 @@ async fn a_segment_that_outlives_its_newer_copy_brings_nothing_back() {
             continue;
         };
         removals += 1;
-        for odd in [true, false] {
+        for leave in [Leave::Odd, Leave::Even, Leave::Nothing] {
             let disk = pair[0].disk.after_crash(Survivors::Synced);
             // A damaged header that cannot be put aside keeps the segment where it is.
             disk.damage(victim, 9, 1);
@@ -148,10 +148,10 @@ async fn a_segment_that_outlives_its_newer_copy_brings_nothing_back() {
                 unwritable: Some("quarantine/"),
                 ..Faults::default()
             });
-            let context = format!("removal {removals}, of {victim}, odd {odd}");
+            let context = format!("removal {removals}, of {victim}");
             let at = (Crash::PowerLost, LONG);
             let driver = Driver::reopen(&disk, &pair[0].ledger, at, &context).await;
-            live_on(&disk, driver, odd, &context).await;
+            live_on(&disk, driver, leave, &context).await;
             assert!(segments(&disk).contains(victim), "{context}: removed");
         }
     }

@@ -178,22 +178,46 @@ pub(super) fn deferred(seconds: i64) -> RecipientResult {
     }
 }
 
-/// The second life of a spool: messages of odd or even numbers are delivered, the others deferred,
-/// mail comes and goes until segments are compacted and removed, then the power fails again, and in
-/// the third life everything ends.
-pub(super) async fn live_on(disk: &SimulatedDisk, driver: Driver, odd: bool, context: &str) {
+/// What is left in the second life of a spool.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Leave {
+    /// Messages of odd numbers.
+    Odd,
+    /// Messages of even numbers.
+    Even,
+    /// Nothing.
+    Nothing,
+}
+
+impl Leave {
+    /// One after the other.
+    pub(super) const fn nth(number: u64) -> Self {
+        match number % 3 {
+            0 => Self::Odd,
+            1 => Self::Even,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// The second life of a spool: some messages are delivered, the others deferred, mail comes and
+/// goes until segments are compacted and removed, then the power fails again, and in the third life
+/// everything ends.
+pub(super) async fn live_on(disk: &SimulatedDisk, driver: Driver, leave: Leave, context: &str) {
     driver.clock.advance(2 * LONG);
     while let Some(taken) = driver.claim().await {
-        let result = match taken.1.number.is_multiple_of(2) != odd {
-            true => RecipientResult::Delivered,
-            false => deferred(10 * LONG),
+        let odd = !taken.1.number.is_multiple_of(2);
+        let result = match leave {
+            Leave::Odd if odd => deferred(10 * LONG),
+            Leave::Even if !odd => deferred(10 * LONG),
+            Leave::Odd | Leave::Even | Leave::Nothing => RecipientResult::Delivered,
         };
         let report = taken.1.all(result);
         driver.finish(taken, report).await;
     }
     driver.churn(1000, 14).await;
     let at = (Crash::PowerLost, 20 * LONG);
-    let context = format!("{context}, second life");
+    let context = format!("{context}, second life, left {leave:?}");
     let after = disk.after_crash(Survivors::Synced);
     let ledger = driver.ledger().clone();
     let driver = Driver::reopen(&after, &ledger, at, &context).await;
@@ -250,9 +274,12 @@ pub(super) async fn script(driver: &Driver) {
         driver.finish(taken, report).await;
     }
     for round in 0..14 {
-        // Stays, in the midst of what goes, beside a record about an older message.
         driver.clock.advance(60);
-        driver.attempt(deferred(720 + round * 60)).await;
+        if round % 4 == 0 {
+            // A record about an older message, again in four rounds.
+            driver.attempt(deferred(601 + (round + 5) * 60)).await;
+        }
+        // Stays, in the midst of what goes.
         let number = round.unsigned_abs();
         driver.accept(message(30 + number, &["a@one.test"])).await;
         driver.attempt(deferred(5000)).await;

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use super::{
-    driver::{Driver, LONG, live_on, script},
+    driver::{Driver, LONG, Leave, live_on, script},
     ledger::Crash,
     *,
 };
@@ -57,7 +57,7 @@ async fn fail_from_every(step: usize, width: u64, failure: Failure) {
         let at = (Crash::PowerLost, LONG);
         let driver = Driver::reopen(&disk, &ledger, at, &context).await;
         if call.is_multiple_of(effort(5, 1)) {
-            live_on(&disk, driver, call % 2 == 1, &context).await;
+            live_on(&disk, driver, Leave::nth(call), &context).await;
         }
     }
 }
@@ -179,6 +179,6 @@ async fn a_volume_that_fills_up_at_any_byte_loses_nothing() {
         let ledger = ledger.lock().unwrap().clone();
         let at = (Crash::PowerLost, LONG);
         let driver = Driver::reopen(&after, &ledger, at, &context).await;
-        live_on(&after, driver, capacity % 2 == 1, &context).await;
+        live_on(&after, driver, Leave::nth(capacity), &context).await;
     }
 }
