@@ -3,7 +3,7 @@
 
 use postrider_crds::relay_config::Admission::{Hold, Send};
 
-use crate::support::{Account, Client, Load, Relay, World, domain, effort, message};
+use crate::support::{Account, Client, Load, Relay, World, domain, effort, get, message};
 
 /// Seed of the moments of the kills.
 const SEED: u64 = 1;
@@ -47,10 +47,28 @@ async fn at_any_moment_of_a_load() {
     let report = world.drained().await;
     assert_eq!(report.queue.held, rounds);
     let figures = account.close(&world);
-    eprintln!("{rounds} kills, seed {SEED}: {figures:?}");
+    let commit = mean_commit(&world).await * 1000.0;
+    eprintln!("{rounds} kills, seed {SEED}: {figures:?}; a commit took {commit:.1} ms");
     assert!(figures.bounced > 0 && figures.delivered > 0, "{figures:?}");
     assert!(
         figures.duplicates <= rounds as usize * UNDER_WAY,
         "{figures:?}"
     );
+}
+
+/// Seconds a write and its sync took, on the average of the last relay: a settlement waits for the
+/// commit before its own and for its own, and that is the window.
+async fn mean_commit(world: &World) -> f64 {
+    let (_, metrics) = get(world.address, "/metrics").await.unwrap();
+    let value = |name: &str| -> f64 {
+        let mut lines = metrics.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().parse().unwrap()
+    };
+    let (sum, count) = (
+        value("postrider_spool_sync_seconds_sum "),
+        value("postrider_spool_sync_seconds_count "),
+    );
+    assert!(count > 0.0);
+    sum / count
 }

@@ -172,7 +172,7 @@ async fn every_kind_of_write(driver: &Driver) {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_torn_at_any_byte_is_there_or_not() {
-    let (mut writes, mut tears) = (0, 0);
+    let (mut writes, mut tears, mut copies) = (0, 0, 0);
     for (moment, picture) in pictures(every_kind_of_write).await.iter().enumerate() {
         let Some(length) = picture.disk.last_write() else {
             continue;
@@ -184,8 +184,11 @@ async fn a_write_torn_at_any_byte_is_there_or_not() {
             let at = (Crash::PowerLost, LONG);
             Driver::reopen(&disk, &picture.ledger, at, &context).await;
             tears += 1;
+            let aside = disk.list("quarantine").unwrap();
+            copies += aside.iter().filter(|name| name.ends_with(".torn")).count();
         }
     }
+    assert!(copies > 2500, "{copies} torn tails were kept");
     assert!(
         writes > 8 && tears > 3000,
         "{tears} tears of {writes} writes"

@@ -50,6 +50,7 @@ async fn fail_from_every(step: usize, width: u64, failure: Failure) {
         }
         let survivors = match call % 3 {
             0 => Survivors::Synced,
+            1 => Survivors::All,
             _ => Survivors::Chance(call),
         };
         let disk = disk.after_crash(survivors);
@@ -57,14 +58,14 @@ async fn fail_from_every(step: usize, width: u64, failure: Failure) {
         let at = (Crash::PowerLost, LONG);
         let driver = Driver::reopen(&disk, &ledger, at, &context).await;
         if call.is_multiple_of(effort(5, 1)) {
-            live_on(&disk, driver, Leave::nth(call), &context).await;
+            live_on(&disk, driver, Leave::nth(call / 3), &context).await;
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_io_error_at_any_call_loses_nothing() {
-    fail_from_every(effort(2, 1), 1, Failure::Error(ErrorKind::Other)).await;
+    fail_from_every(effort(3, 1), 1, Failure::Error(ErrorKind::Other)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,6 +75,8 @@ async fn one_short_write_at_any_call_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn io_errors_for_a_while_lose_nothing() {
+    // A sync that fails, and the cut of what it left.
+    fail_from_every(effort(2, 1), 2, Failure::Error(ErrorKind::Other)).await;
     fail_from_every(effort(9, 1), 3, Failure::Error(ErrorKind::Other)).await;
     fail_from_every(effort(11, 1), 12, Failure::Short).await;
 }
