@@ -9,12 +9,13 @@ CLUSTER := cargo run --quiet -p postrider-e2e --bin e2e-cluster --
 LIVE := postrider-e2e/cluster,postrider-operator/cluster,postrider-cli/cluster
 DEMO := cargo run --quiet -p postrider-e2e --bin e2e-demo --
 
-.PHONY: help demo test check lint crds images clean
+.PHONY: help demo test check durability lint crds images clean
 
 help:
 	@echo 'make demo    a local Kubernetes, Postrider on it, 20 messages followed to their end'
 	@echo 'make test    everything: check, the tests on a real cluster, and the demo'
 	@echo 'make check   format, lints, unit tests; the inner loop'
+	@echo 'make durability  every fault at every call, 300 kills; what docs/durability.md rests on'
 	@echo 'make lint    format and lints only'
 	@echo 'make crds    write the custom resource definitions into the chart'
 	@echo 'make images  link the programs of the images statically'
@@ -38,6 +39,13 @@ test: check
 check: lint
 	cargo test --workspace --quiet
 	cargo run --quiet -p postrider-crds --bin crdgen -- --check $(CRDS)
+
+# The tests behind docs/durability.md, with all that the inner loop leaves out.
+durability: export POSTRIDER_THOROUGH = 1
+durability: export RUST_LOG = error
+durability:
+	cargo test -p postrider-relay --lib custody::tests:: -- --nocapture
+	cargo test -p postrider-relay --test claims no_accepted_message_is_lost -- --nocapture
 
 lint:
 	cargo fmt --all --check
