@@ -15,7 +15,11 @@
 //! admin/tls.crt, tls.key, ca.crt PEM           the admin listener's certificate and client CA
 //! ```
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -163,6 +167,19 @@ pub struct RelayConfig {
     /// Resolvers to ask; empty: those of `/etc/resolv.conf`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resolvers: Vec<SocketAddr>,
+    /// Clients that need no login, by address; nobody unless listed. No resource sets it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_clients: Vec<TrustedClient>,
+}
+
+/// A client known by its address. What it may send is what the username may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrustedClient {
+    /// A loopback address; any other may stand for whoever a gateway hides behind it.
+    pub address: IpAddr,
+    /// A username of [`Credentials`].
+    pub username: String,
 }
 
 /// Namespace and name of a RelayPool.

@@ -65,6 +65,7 @@ pub fn relay_config(pool: &RelayPool, resolvers: &[SocketAddr]) -> RelayConfig {
             connections_per_site: CONNECTIONS_PER_SITE,
         },
         resolvers: resolvers.to_vec(),
+        trusted_clients: Vec::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use postrider_crds::{
     DomainName, digest,
     relay_config::{
         Credentials, Document, DomainEntry, KEYRING_SHARDS, Keyring, RefusedDocument, RelayConfig,
-        layout,
+        TrustedClient, layout,
     },
     suppression_file::SuppressionFile,
 };
@@ -283,6 +283,12 @@ fn problem_of(relay: &RelayConfig) -> Option<String> {
             retry.maximum, retry.initial
         ));
     }
+    if let Some(trusted) = not_loopback(relay) {
+        return Some(format!(
+            "trustedClients: {} is no loopback address, and may stand for clients hidden behind a gateway; give those credentials instead",
+            trusted.address
+        ));
+    }
     let listeners = &relay.listeners;
     if listeners.submission.is_some() && listeners.submission == listeners.submissions {
         let port = listeners.submission.unwrap_or_default();
@@ -291,6 +297,12 @@ fn problem_of(relay: &RelayConfig) -> Option<String> {
         ));
     }
     None
+}
+
+/// Trust by address stops at the machine: source NAT lets many clients share any other.
+fn not_loopback(relay: &RelayConfig) -> Option<&TrustedClient> {
+    let mut trusted = relay.trusted_clients.iter();
+    trusted.find(|trusted| !trusted.address.is_loopback())
 }
 
 #[cfg(test)]
@@ -350,6 +362,14 @@ mod tests {
                 layout::RELAY_CONFIG,
                 relay("{submission: 587}", "{submission: 587, submissions: 587}"),
                 "two ports",
+            ),
+            (
+                layout::RELAY_CONFIG,
+                format!(
+                    "{}trustedClients: [{{address: 10.0.0.1, username: ann}}]",
+                    sample::RELAY
+                ),
+                "10.0.0.1 is no loopback address",
             ),
             ("keyring/64.yaml", keyring.clone(), "keyring/63.yaml"),
             ("keyring/01.yaml", keyring, "is there twice"),

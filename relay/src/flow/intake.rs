@@ -215,6 +215,7 @@ impl Intake {
             helo: &submission.helo,
             client: Some(client),
             hostname: &settings.relay.hostname,
+            transmission: submission.transmission,
             recipient,
         };
         let body = stamp(&submission.message, &headers, &arrival, (id, sending, now));
@@ -320,7 +321,7 @@ struct Conversation<'a> {
 
 impl Conversation<'_> {
     async fn run(mut self, door: Door, mut link: Connection) -> io::Result<()> {
-        let mut session = Session::new(door, &self.intake.settings(), self.now());
+        let mut session = Session::new(door, self.client, &self.intake.settings(), self.now());
         if door == Door::ImplicitTls {
             link = self.handshake(link).await?;
             session.tls_started(&self.intake.settings());

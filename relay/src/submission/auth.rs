@@ -8,6 +8,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    net::IpAddr,
     sync::{LazyLock, Mutex, PoisonError},
 };
 
@@ -40,6 +41,17 @@ pub struct Login {
     pub username: String,
     /// Whom its mail is counted for.
     pub tenant: String,
+    /// What it was known by.
+    pub proof: Proof,
+}
+
+/// What an identity was known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// AUTH.
+    Password,
+    /// The client's address, as `trustedClients` says.
+    Address,
 }
 
 /// Verifies attempts and remembers those that passed.
@@ -89,6 +101,7 @@ impl Authenticator {
         Some(Login {
             username: attempt.username.clone(),
             tenant: credential.tenant.clone(),
+            proof: Proof::Password,
         })
     }
 
@@ -112,8 +125,21 @@ impl Authenticator {
         Some(Login {
             username: attempt.username.clone(),
             tenant: credential.tenant.clone(),
+            proof: Proof::Password,
         })
     }
+}
+
+/// The login of a client that is trusted by its address, as of `settings`.
+pub(super) fn trusted(settings: &Settings, client: IpAddr) -> Option<Login> {
+    let mut trusted = settings.relay.trusted_clients.iter();
+    let trusted = trusted.find(|trusted| trusted.address == client)?;
+    let credential = settings.credentials.get(&trusted.username)?;
+    Some(Login {
+        username: trusted.username.clone(),
+        tenant: credential.tenant.clone(),
+        proof: Proof::Address,
+    })
 }
 
 impl fmt::Debug for Authenticator {
@@ -149,6 +175,7 @@ mod tests {
         assert_eq!(authenticator.recall(&settings, &good), None);
         let login = authenticator.verify(&settings, &good).expect("verifies");
         assert_eq!(login.tenant, "apps/ann");
+        assert_eq!(login.proof, Proof::Password);
         assert_eq!(authenticator.recall(&settings, &good), Some(login));
         for bad in [
             attempt("ann", "Secret"),
@@ -159,6 +186,26 @@ mod tests {
         ] {
             assert_eq!(authenticator.recall(&settings, &bad), None, "{bad:?}");
             assert_eq!(authenticator.verify(&settings, &bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_trusted_unless_listed_with_a_known_username() {
+        let client: IpAddr = "127.0.0.1".parse().unwrap();
+        assert_eq!(trusted(&sample::settings(), client), None);
+        let settings = sample::settings_with(|documents| {
+            let text = documents.get_mut(layout::RELAY_CONFIG).unwrap();
+            text.extend_from_slice(
+                b"trustedClients: [{address: 127.0.0.1, username: ann}, {address: '::1', username: gone}]",
+            );
+        });
+        let login = trusted(&settings, client).expect("is listed");
+        assert_eq!(
+            (login.tenant.as_str(), login.proof),
+            ("apps/ann", Proof::Address)
+        );
+        for other in ["127.0.0.2", "::1", "192.0.2.1"] {
+            assert_eq!(trusted(&settings, other.parse().unwrap()), None, "{other}");
         }
     }
 

@@ -16,12 +16,12 @@ mod sasl;
 mod session;
 mod stamp;
 
-pub use auth::{Attempt, Authenticator, Login};
+pub use auth::{Attempt, Authenticator, Login, Proof};
 pub use headers::Headers;
 pub use policy::authorise;
 pub use refusal::Refusal;
 pub use session::{Action, Door, Session, Submission};
-pub use stamp::{Arrival, stamp};
+pub use stamp::{Arrival, Transmission, stamp};
 
 #[cfg(test)]
 mod session_tests;

@@ -1,6 +1,10 @@
 //! Tables and properties of the session.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::LazyLock,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -11,6 +15,8 @@ use crate::{
 };
 
 static SETTINGS: LazyLock<Settings> = LazyLock::new(sample::settings);
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
 /// `ann` with the password `secret`.
 const AUTH: &str = "AUTH PLAIN AGFubgBzZWNyZXQ=\r\n";
@@ -39,6 +45,7 @@ fn settle(session: &mut Session, transcript: &mut Transcript) {
                 session.verified((attempt.password == b"secret").then(|| Login {
                     username: attempt.username.clone(),
                     tenant: "apps/ann".into(),
+                    proof: Proof::Password,
                 }))
             }
             Action::Accept(submission) => {
@@ -51,7 +58,7 @@ fn settle(session: &mut Session, transcript: &mut Transcript) {
 }
 
 fn secured() -> (Session, Transcript) {
-    let mut session = Session::new(Door::ImplicitTls, &SETTINGS, Duration::ZERO);
+    let mut session = Session::new(Door::ImplicitTls, CLIENT, &SETTINGS, Duration::ZERO);
     let mut transcript = Transcript::default();
     settle(&mut session, &mut transcript);
     assert_eq!(
@@ -185,7 +192,7 @@ fn wrong_passwords_and_refused_commands_end_the_session() {
 
 #[test]
 fn nothing_is_said_or_believed_before_tls() {
-    let mut session = Session::new(Door::StartTls, &SETTINGS, Duration::ZERO);
+    let mut session = Session::new(Door::StartTls, CLIENT, &SETTINGS, Duration::ZERO);
     let mut transcript = Transcript::default();
     let input = format!("{HELLO}{AUTH}MAIL FROM:<>\r\nSTARTTLS\r\nMAIL FROM:<>\r\n");
     session.receive(input.as_bytes(), Duration::ZERO);
@@ -202,6 +209,48 @@ fn nothing_is_said_or_believed_before_tls() {
     settle(&mut session, &mut transcript);
     assert!(
         transcript.written.ends_with("give EHLO first\r\n"),
+        "{}",
+        transcript.written
+    );
+}
+
+#[test]
+fn a_trusted_client_is_known_without_a_login_as_long_as_it_is_listed() {
+    let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let trusting = sample::settings_with(|documents| {
+        let text = documents.get_mut("config/relay.yaml").unwrap();
+        text.extend_from_slice(b"trustedClients: [{address: 127.0.0.1, username: ann}]");
+    });
+    let mut session = Session::new(Door::StartTls, client, &trusting, Duration::ZERO);
+    assert_eq!(session.login().unwrap().username, "ann");
+    let input = format!(
+        "{HELLO}MAIL FROM:<x@example.org>\r\nMAIL FROM:<ann@example.com>\r\n\
+         RCPT TO:<a@example.net>\r\nDATA\r\nx\r\n.\r\n"
+    );
+    session.receive(input.as_bytes(), Duration::ZERO);
+    let mut written = String::new();
+    let mut taken = None;
+    while let Some(action) = session.next_action(&trusting) {
+        match action {
+            Action::Write(octets) => written += std::str::from_utf8(&octets).unwrap(),
+            Action::Accept(submission) => taken = Some(submission),
+            _ => {}
+        }
+    }
+    assert!(
+        written.contains("550 5.7.1 ") && !written.contains("AUTH"),
+        "{written}"
+    );
+    let submission = taken.expect("is handed over");
+    assert_eq!(submission.login.proof, Proof::Address);
+    assert_eq!(submission.transmission, Transmission::Esmtp);
+    session.answered(Ok(Reply::new(250, EnhancedCode(2, 0, 0), "queued")));
+    // From now on it is not listed.
+    session.receive(b"MAIL FROM:<ann@example.com>\r\n", Duration::ZERO);
+    let mut transcript = Transcript::default();
+    settle(&mut session, &mut transcript);
+    assert!(
+        transcript.written.contains("530 5.7.0 "),
         "{}",
         transcript.written
     );
@@ -311,7 +360,7 @@ proptest! {
         lines in proptest::collection::vec(line(), 0..40),
         tls in any::<bool>(),
     ) {
-        let mut session = Session::new(Door::StartTls, &SETTINGS, Duration::ZERO);
+        let mut session = Session::new(Door::StartTls, CLIENT, &SETTINGS, Duration::ZERO);
         let mut transcript = Transcript::default();
         for (number, line) in lines.iter().enumerate() {
             session.receive(line, Duration::from_secs(number as u64));

@@ -18,9 +18,34 @@ pub struct Arrival<'a> {
     pub client: Option<IpAddr>,
     /// What this relay calls itself.
     pub hostname: &'a str,
+    /// How it came over.
+    pub transmission: Transmission,
     /// The only recipient; `None` when there are several (RFC 5321 §7.2: they must not learn of
     /// each other).
     pub recipient: Option<&'a Mailbox>,
+}
+
+/// What a trace field says after `with` (RFC 3848).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transmission {
+    /// In the clear, without a login.
+    Esmtp,
+    /// With TLS, without a login.
+    Esmtps,
+    /// With TLS and a login.
+    Esmtpsa,
+}
+
+impl Transmission {
+    /// The name in the trace field.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Esmtp => "ESMTP",
+            Self::Esmtps => "ESMTPS",
+            Self::Esmtpsa => "ESMTPSA",
+        }
+    }
 }
 
 /// The message with what was added in front of it.
@@ -46,7 +71,7 @@ pub fn stamp(
     stamped
 }
 
-/// ESMTPSA: with TLS and authentication (RFC 3848).
+/// RFC 5321 §4.4.
 fn received(arrival: &Arrival<'_>, id: MessageId, date: &str) -> String {
     let client = match arrival.client {
         Some(IpAddr::V4(address)) => format!(" ([{address}])"),
@@ -58,8 +83,10 @@ fn received(arrival: &Arrival<'_>, id: MessageId, date: &str) -> String {
         .recipient
         .map_or_else(String::new, |mailbox| format!(" for <{mailbox}>"));
     format!(
-        "Received: from {}{client}\r\n\tby {} (Postrider) with ESMTPSA id {id}{recipient};\r\n\t{date}\r\n",
-        arrival.helo, arrival.hostname
+        "Received: from {}{client}\r\n\tby {} (Postrider) with {} id {id}{recipient};\r\n\t{date}\r\n",
+        arrival.helo,
+        arrival.hostname,
+        arrival.transmission.as_str(),
     )
 }
 
@@ -79,6 +106,7 @@ mod tests {
             helo: "app.local",
             client: Some("192.0.2.7".parse().unwrap()),
             hostname: "mail-0.example.net",
+            transmission: Transmission::Esmtpsa,
             recipient: mailbox.as_ref(),
         };
         let headers = Headers::read(message.as_bytes()).unwrap();

@@ -10,6 +10,7 @@
 
 mod a_corrupt_configuration_is_refused_and_told;
 mod a_new_domain_is_loaded_without_dropping_a_connection;
+mod a_trusted_client_needs_no_login;
 mod a_wrong_command_line_exits_64;
 mod bad_submissions_are_refused_by_name;
 mod doors_follow_the_configuration;

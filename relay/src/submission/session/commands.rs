@@ -4,10 +4,11 @@ use std::mem;
 
 use postrider_crds::Mailbox;
 
-use super::{Action, Phase, Session, Transaction, unauthenticated};
+use super::{Action, Phase, Session, Transaction};
 use crate::{
     config::Settings,
     submission::{
+        auth::{self, Login, Proof},
         command::{self, Command, MailCommand},
         data::DataReader,
         policy,
@@ -117,7 +118,11 @@ impl Session {
         if self.helo.is_none() {
             return Err(Refusal::sequence("AUTH before EHLO; give EHLO first"));
         }
-        if self.login.is_some() {
+        if self
+            .login
+            .as_ref()
+            .is_some_and(|login| login.proof == Proof::Password)
+        {
             return Err(Refusal::sequence("AUTH was given already"));
         }
         if matches!(self.phase, Phase::Transaction(_)) {
@@ -156,20 +161,14 @@ impl Session {
                 "MAIL inside a transaction; give RSET first",
             ));
         }
-        let Some(login) = &self.login else {
-            return Err(unauthenticated("MAIL"));
-        };
-        if !settings.credentials.contains_key(&login.username) {
-            let text = format!("MAIL: the login of {:?} was withdrawn", login.username);
-            let reason = RejectReason::Authentication;
-            return Err(Refusal::new(reason, 530, (5, 7, 0), text));
-        }
+        let login = self.standing_login(settings)?;
         let limit = settings.relay.limits.message_bytes;
         if let Some(size) = mail.size.filter(|size| *size > limit) {
             return Err(Refusal::too_big(&format!("MAIL FROM SIZE={size}"), limit));
         }
         policy::envelope_sender(settings, &login.username, &mail.from)?;
         self.phase = Phase::Transaction(Transaction {
+            login,
             from: mail.from,
             body_kind: mail.body,
             recipients: Vec::new(),
@@ -177,6 +176,29 @@ impl Session {
         });
         self.say(250, (2, 1, 0), "sender ok");
         Ok(())
+    }
+
+    /// Who the client is as of `settings` (RFC 4954 §6: nobody without a login passes).
+    fn standing_login(&mut self, settings: &Settings) -> Result<Login, Refusal> {
+        let refused = |text| {
+            Err(Refusal::new(
+                RejectReason::Authentication,
+                530,
+                (5, 7, 0),
+                text,
+            ))
+        };
+        if !matches!(&self.login, Some(login) if login.proof == Proof::Password) {
+            self.login = auth::trusted(settings, self.client);
+        }
+        match &self.login {
+            None => refused("MAIL needs a login; give AUTH first".to_owned()),
+            Some(login) if settings.credentials.contains_key(&login.username) => Ok(login.clone()),
+            Some(login) => refused(format!(
+                "MAIL: the login of {:?} was withdrawn",
+                login.username
+            )),
+        }
     }
 
     fn rcpt(&mut self, mailbox: Mailbox, settings: &Settings) -> Result<(), Refusal> {

@@ -13,16 +13,17 @@
 mod commands;
 mod lines;
 
-use std::{collections::VecDeque, mem, time::Duration};
+use std::{collections::VecDeque, mem, net::IpAddr, time::Duration};
 
 use postrider_crds::Mailbox;
 
 use self::lines::Line;
 use super::{
-    auth::{Attempt, Login},
+    auth::{self, Attempt, Login, Proof},
     data::{DataReader, Text},
     refusal::Refusal,
     sasl::{self, Exchange},
+    stamp::Transmission,
 };
 use crate::{
     config::Settings,
@@ -70,6 +71,8 @@ pub struct Submission {
     pub login: Login,
     /// What the client calls itself.
     pub helo: String,
+    /// How it came over.
+    pub transmission: Transmission,
     /// The envelope sender.
     pub from: ReturnPath,
     /// The recipients, one at least.
@@ -89,6 +92,8 @@ pub struct Session {
     /// What the client called itself, once it did.
     helo: Option<String>,
     encrypted: bool,
+    client: IpAddr,
+    /// By AUTH, or by the client's address as of the last MAIL.
     login: Option<Login>,
     input: Vec<u8>,
     actions: VecDeque<Action>,
@@ -125,6 +130,7 @@ enum Phase {
 
 #[derive(Debug)]
 struct Transaction {
+    login: Login,
     from: ReturnPath,
     body_kind: BodyKind,
     recipients: Vec<Mailbox>,
@@ -132,15 +138,16 @@ struct Transaction {
 }
 
 impl Session {
-    /// A session that begins at `now` on the caller's monotonic clock. On a door with implicit TLS,
+    /// A session with `client` that begins at `now` on the caller's monotonic clock. On a door with implicit TLS,
     /// do the handshake and call [`Session::tls_started`] first.
     #[must_use]
-    pub fn new(door: Door, settings: &Settings, now: Duration) -> Self {
+    pub fn new(door: Door, client: IpAddr, settings: &Settings, now: Duration) -> Self {
         let mut session = Self {
             phase: Phase::Silent,
             helo: None,
             encrypted: false,
-            login: None,
+            client,
+            login: auth::trusted(settings, client),
             input: Vec::new(),
             actions: VecDeque::new(),
             began: now,
@@ -341,14 +348,13 @@ impl Session {
             return false;
         }
         self.phase = Phase::Ready;
-        match (reader.finish(), self.login.clone()) {
-            (Ok(text), Some(login)) => {
-                let submission = self.submission(transaction, text, login);
+        match reader.finish() {
+            Ok(text) => {
+                let submission = self.submission(transaction, text);
                 self.phase = Phase::Accepting;
                 self.actions.push_back(Action::Accept(Box::new(submission)));
             }
-            (Ok(_), None) => self.refuse(unauthenticated("DATA")),
-            (Err(fault), _) => {
+            Err(fault) => {
                 self.refuse(fault.refusal(settings.relay.limits.message_bytes));
                 if self.draining {
                     self.end_for_shutdown();
@@ -358,16 +364,22 @@ impl Session {
         true
     }
 
-    fn submission(&self, transaction: Transaction, text: Text, login: Login) -> Submission {
+    fn submission(&self, transaction: Transaction, text: Text) -> Submission {
         // RFC 6152 §3 leaves a text that is not what was announced to the server; what it is
         // decides how it can be delivered.
         let body_kind = match (transaction.body_kind, text.eight_bit) {
             (BodyKind::SevenBit, false) => BodyKind::SevenBit,
             (BodyKind::SevenBit | BodyKind::EightBitMime, _) => BodyKind::EightBitMime,
         };
+        let transmission = match (self.encrypted, transaction.login.proof) {
+            (false, _) => Transmission::Esmtp,
+            (true, Proof::Address) => Transmission::Esmtps,
+            (true, Proof::Password) => Transmission::Esmtpsa,
+        };
         Submission {
-            login,
+            login: transaction.login,
             helo: self.helo.clone().unwrap_or_default(),
+            transmission,
             from: transaction.from,
             recipients: transaction.recipients,
             body_kind,
@@ -416,10 +428,4 @@ impl Session {
     fn end_for_shutdown(&mut self) {
         self.end(421, (4, 3, 2), "shutting down; connect again");
     }
-}
-
-/// RFC 4954 §6.
-fn unauthenticated(command: &str) -> Refusal {
-    let text = format!("{command} needs a login; give AUTH first");
-    Refusal::new(RejectReason::Authentication, 530, (5, 7, 0), text)
 }

@@ -57,6 +57,17 @@ impl Client {
         client
     }
 
+    /// A connection in the clear from the loopback address `from`, greeted.
+    pub(crate) async fn connect_from(world: &World, from: std::net::IpAddr) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let stream = socket.connect((world.address, 2587).into()).await.unwrap();
+        let mut client = Self::over(world, stream);
+        let greeting = client.reply().await;
+        assert!(greeting.starts_with("220 "), "{greeting}");
+        client
+    }
+
     /// What a new connection is greeted with.
     pub(crate) async fn greeting(world: &World) -> String {
         Self::open(world).await.reply().await
@@ -64,6 +75,10 @@ impl Client {
 
     async fn open(world: &World) -> Self {
         let stream = TcpStream::connect((world.address, 2587)).await.unwrap();
+        Self::over(world, stream)
+    }
+
+    fn over(world: &World, stream: TcpStream) -> Self {
         Self {
             stream: BufStream::new(Box::new(stream)),
             tls: tls(world, None),

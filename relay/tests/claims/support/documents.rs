@@ -69,6 +69,7 @@ impl World {
                 connections_per_site: 4,
             },
             resolvers: vec![resolver],
+            trusted_clients: Vec::new(),
         };
         let world = Self {
             address,

@@ -340,6 +340,7 @@ fn settings(setup: &Setup) -> Settings {
                 connections_per_site: setup.connections,
             },
             resolvers: Vec::new(),
+            trusted_clients: Vec::new(),
         },
         domains: [(domain.entry.domain.clone(), domain)].into(),
         credentials: HashMap::new(),
