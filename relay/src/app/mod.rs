@@ -22,7 +22,7 @@ use std::{
 
 use aws_lc_rs::{hmac, rand};
 use postrider_crds::{DomainName, relay_config::Admission};
-use tokio::{net::TcpListener, sync::watch, task::spawn_blocking};
+use tokio::{net::TcpListener, sync::watch, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -96,6 +96,9 @@ pub enum AppError {
     /// No TLS towards receivers.
     #[error("TLS client cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
+    /// The event log has no thread.
+    #[error("the thread that writes the event log cannot be started: {0}")]
+    Log(io::Error),
     /// No random key from the operating system.
     #[error("no random numbers from the operating system")]
     Random,
@@ -104,24 +107,43 @@ pub enum AppError {
     Ended(&'static str),
 }
 
+/// The wait for whoever reads the event log at the end.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Runs a relay until `stop` is cancelled and what was under way has ended.
 pub async fn run(options: Options, stop: CancellationToken) -> Result<(), AppError> {
     let probes = bind(&options, "probes and metrics", options.metrics_port).await?;
     let admin = bind(&options, "the admin API", options.admin_port).await?;
-    let telemetry = Arc::new(Telemetry::new(Box::new(io::stdout())));
+    let telemetry = Telemetry::behind_a_thread(Box::new(io::stdout()))
+        .map(Arc::new)
+        .map_err(AppError::Log)?;
+    let result = serve(options, (probes, admin), &telemetry, stop).await;
+    let flushed = spawn_blocking(move || telemetry.flush());
+    if timeout(LOG_PATIENCE, flushed).await.is_err() {
+        tracing::warn!("event log is not read, its last lines are lost");
+    }
+    result
+}
+
+async fn serve(
+    options: Options,
+    (probes, admin): (TcpListener, TcpListener),
+    telemetry: &Arc<Telemetry>,
+    stop: CancellationToken,
+) -> Result<(), AppError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let config = follow(&options).await?;
     tokio::spawn(report_refusals(
         config.clone(),
-        Arc::clone(&telemetry),
+        Arc::clone(telemetry),
         Arc::clone(&clock),
     ));
-    let custody = open_custody(&options, &config, &telemetry, &clock)?;
+    let custody = open_custody(&options, &config, telemetry, &clock)?;
     let facts = Arc::new(RelayFacts {
         pod: options.pod.clone(),
         config: config.clone(),
         custody: custody.clone(),
-        telemetry: Arc::clone(&telemetry),
+        telemetry: Arc::clone(telemetry),
         doors: DoorProblem::not_open_yet(),
         stopping: AtomicBool::new(false),
     });
@@ -136,7 +158,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), AppErr
     if let Some(settings) = settings {
         let relay = Relay {
             options,
-            telemetry,
+            telemetry: Arc::clone(telemetry),
             clock,
             custody: custody.clone(),
             settings,

@@ -20,7 +20,7 @@ pub struct MessageIdError(String);
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Characters of the printed form: 128 bits, 5 at a time, rounded up.
-const LENGTH: u32 = 26;
+const LENGTH: usize = 26;
 
 impl MessageId {
     /// An id of the given time and 80 random bits (the upper 48 bits of `random` are not used).
@@ -45,12 +45,13 @@ impl MessageId {
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for position in (0..LENGTH).rev() {
-            let index = ((self.0 >> (5 * position)) & 31) as usize;
-            let character = ALPHABET.get(index).copied().unwrap_or(b'0');
-            write!(f, "{}", char::from(character))?;
+        let mut text = [b'0'; LENGTH];
+        let mut rest = self.0;
+        for character in text.iter_mut().rev() {
+            *character = ALPHABET.get((rest & 31) as usize).copied().unwrap_or(b'0');
+            rest >>= 5;
         }
-        Ok(())
+        f.write_str(str::from_utf8(&text).expect("the alphabet is ASCII"))
     }
 }
 
@@ -65,7 +66,7 @@ impl FromStr for MessageId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || MessageIdError(text.to_owned());
-        if text.len() != LENGTH as usize {
+        if text.len() != LENGTH {
             return Err(error());
         }
         let mut value: u128 = 0;

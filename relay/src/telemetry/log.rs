@@ -1,70 +1,116 @@
 //! The event log: one JSON object a line. The field names are those of `docs/events.md` and stay.
 
-use std::time::Duration;
+use std::{
+    fmt::{self, Display},
+    io::Write as _,
+    net::IpAddr,
+    time::Duration,
+};
 
-use postrider_crds::Mailbox;
-use serde_json::{Map, Value};
+use postrider_crds::{DomainName, Mailbox};
+use serde::Serialize;
 
 use super::{Event, NotificationKind, Remote, Stage};
 use crate::mail::{Class, Reply};
 
-/// The event's line, its line end included.
-pub(super) fn line(event: &Event) -> Vec<u8> {
-    let mut line = Line(Map::new());
-    line.set("time", event.time.to_string());
-    line.set("stage", event.stage.as_str());
-    line.set_some("id", event.message.map(|id| id.to_string()));
-    line.set_some("tenant", event.tenant.clone());
-    line.set_some("domain", event.domain.as_ref().map(ToString::to_string));
+/// Writes the event's line behind `out`, its line end included.
+pub(super) fn line(event: &Event, out: &mut Vec<u8>) {
+    out.push(b'{');
+    let mut line = Line(out);
+    line.plain("time", event.time);
+    line.plain("stage", event.stage.as_str());
+    if let Some(id) = event.message {
+        line.plain("id", id);
+    }
+    line.some_text("tenant", event.tenant.as_deref());
+    line.some_text("domain", event.domain.as_ref().map(DomainName::as_str));
     stage(&mut line, &event.stage);
-    let mut bytes = Value::Object(line.0).to_string().into_bytes();
-    bytes.push(b'\n');
-    bytes
+    out.extend_from_slice(b"}\n");
 }
 
-struct Line(Map<String, Value>);
+/// The line being written. Each field is set once.
+struct Line<'a>(&'a mut Vec<u8>);
 
-impl Line {
-    fn set(&mut self, name: &str, value: impl Into<Value>) {
-        self.0.insert(name.to_owned(), value.into());
+impl Line<'_> {
+    fn name(&mut self, name: &str) {
+        if self.0.last() != Some(&b'{') {
+            self.0.push(b',');
+        }
+        self.0.push(b'"');
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
     }
 
-    fn set_some(&mut self, name: &str, value: Option<impl Into<Value>>) {
+    /// A value of characters that need no escape.
+    fn plain(&mut self, name: &str, value: impl Display) {
+        self.name(name);
+        write_to(self.0, format_args!("\"{value}\""));
+    }
+
+    fn number(&mut self, name: &str, value: impl Display) {
+        self.name(name);
+        write_to(self.0, format_args!("{value}"));
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        json(self.0, &value);
+    }
+
+    fn some_text(&mut self, name: &str, value: Option<&str>) {
         if let Some(value) = value {
-            self.set(name, value);
+            self.text(name, value);
+        }
+    }
+
+    fn address(&mut self, name: &str, address: Option<IpAddr>) {
+        if let Some(address) = address {
+            self.plain(name, address);
         }
     }
 
     fn seconds(&mut self, name: &str, duration: Duration) {
-        self.set(name, duration.as_secs_f64());
+        self.name(name);
+        json(self.0, &duration.as_secs_f64());
     }
 
     fn recipient(&mut self, recipient: &Mailbox, remote: &Remote) {
-        self.set("recipient", recipient.to_string());
-        self.set("site", remote.site.as_str());
-        self.set_some("host", remote.host.clone());
-        self.set_some("address", remote.address.map(|address| address.to_string()));
+        self.text("recipient", &recipient.to_string());
+        self.text("site", remote.site.as_str());
+        self.some_text("host", remote.host.as_deref());
+        self.address("address", remote.address);
     }
 
     fn attempt(&mut self, recipient: &Mailbox, remote: &Remote, attempt: u32, reply: &Reply) {
         self.recipient(recipient, remote);
-        self.set("attempt", attempt);
+        self.number("attempt", attempt);
         self.reply(reply);
     }
 
     fn failure(&mut self, class: Class, took: Duration) {
-        self.set("class", class.as_str());
+        self.plain("class", class.as_str());
         self.seconds("took", took);
     }
 
     fn reply(&mut self, reply: &Reply) {
-        self.set("code", reply.code);
-        self.set_some("enhanced", reply.enhanced.map(|code| code.to_string()));
-        self.set("reply", reply.text.as_str());
+        self.number("code", reply.code);
+        if let Some(enhanced) = reply.enhanced {
+            self.plain("enhanced", enhanced);
+        }
+        self.text("reply", &reply.text);
     }
 }
 
-fn stage(line: &mut Line, stage: &Stage) {
+fn json(out: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(out, value).expect("a string or number has a form in JSON");
+}
+
+fn write_to(out: &mut Vec<u8>, value: fmt::Arguments<'_>) {
+    out.write_fmt(value)
+        .expect("writing to memory does not fail");
+}
+
+fn stage(line: &mut Line<'_>, stage: &Stage) {
     match stage {
         Stage::Accepted {
             recipients,
@@ -72,19 +118,19 @@ fn stage(line: &mut Line, stage: &Stage) {
             took,
             client,
         } => {
-            line.set("recipients", *recipients);
-            line.set("bytes", *bytes);
+            line.number("recipients", recipients);
+            line.number("bytes", bytes);
             line.seconds("took", *took);
-            line.set_some("client", client.map(|client| client.to_string()));
+            line.address("client", *client);
         }
         Stage::Rejected {
             reason,
             reply,
             client,
         } => {
-            line.set("reason", reason.as_str());
+            line.plain("reason", reason.as_str());
             line.reply(reply);
-            line.set_some("client", client.map(|client| client.to_string()));
+            line.address("client", *client);
         }
         Stage::Held | Stage::Released => {}
         Stage::AttemptStarted {
@@ -93,28 +139,28 @@ fn stage(line: &mut Line, stage: &Stage) {
             site,
             age,
         } => {
-            line.set("recipient_domain", recipient_domain.as_str());
-            line.set("attempt", *attempt);
-            line.set("site", site.as_str());
+            line.text("recipient_domain", recipient_domain.as_str());
+            line.number("attempt", attempt);
+            line.text("site", site.as_str());
             line.seconds("age", *age);
         }
         Stage::Suppressed { recipient, reason } => {
-            line.set("recipient", recipient.to_string());
-            line.set("reason", reason.as_str());
+            line.text("recipient", &recipient.to_string());
+            line.text("reason", reason);
         }
         Stage::Notified {
             notification,
             sender,
             kind,
         } => {
-            line.set("notification", notification.to_string());
-            line.set("sender", sender.to_string());
-            line.set("kind", kind.as_str());
+            line.plain("notification", notification);
+            line.text("sender", &sender.to_string());
+            line.plain("kind", kind.as_str());
         }
-        Stage::Quarantined { file } => line.set("file", file.as_str()),
+        Stage::Quarantined { file } => line.text("file", file),
         Stage::ConfigRefused { path, error } => {
-            line.set("path", path.as_str());
-            line.set("error", error.as_str());
+            line.text("path", path);
+            line.text("error", error);
         }
         Stage::Delivered { .. }
         | Stage::Deferred { .. }
@@ -123,7 +169,7 @@ fn stage(line: &mut Line, stage: &Stage) {
     }
 }
 
-fn outcome(line: &mut Line, stage: &Stage) {
+fn outcome(line: &mut Line<'_>, stage: &Stage) {
     match stage {
         Stage::Delivered {
             recipient,
@@ -135,7 +181,7 @@ fn outcome(line: &mut Line, stage: &Stage) {
             took,
         } => {
             line.attempt(recipient, remote, *attempt, reply);
-            line.set_some("tls", tls.clone());
+            line.some_text("tls", tls.as_deref());
             line.seconds("age", *age);
             line.seconds("took", *took);
         }
@@ -149,7 +195,7 @@ fn outcome(line: &mut Line, stage: &Stage) {
             took,
         } => {
             line.attempt(recipient, remote, *attempt, reply);
-            line.set("until", until.to_string());
+            line.plain("until", until);
             line.failure(*class, *took);
         }
         Stage::Bounced {
@@ -170,7 +216,7 @@ fn outcome(line: &mut Line, stage: &Stage) {
             reply,
         } => {
             line.recipient(recipient, remote);
-            line.set("attempts", *attempts);
+            line.number("attempts", attempts);
             line.reply(reply);
         }
         Stage::Accepted { .. }

@@ -177,8 +177,9 @@ impl Metrics {
         self.spool.quarantined.inc();
     }
 
-    pub(super) fn log_line_lost(&self) {
-        self.log_lines_lost.inc();
+    /// The counter of event log lines that could not be written.
+    pub(super) fn log_lines_lost(&self) -> IntCounter {
+        self.log_lines_lost.clone()
     }
 
     pub(super) fn render(&self, queue: &QueueFigures) -> String {

@@ -7,23 +7,30 @@
 mod event;
 mod log;
 mod metrics;
+mod writer;
 
 use std::{
     fmt,
-    io::Write,
+    io::{self, Write},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 pub use event::{Event, NotificationKind, RejectReason, Remote, Stage};
 
-use self::metrics::Metrics;
+use self::{metrics::Metrics, writer::LogWriter};
 use crate::custody::QueueFigures;
 
 /// Where events go. Shared by reference.
 pub struct Telemetry {
     metrics: Metrics,
-    log: Mutex<Box<dyn Write + Send>>,
+    log: Mutex<Log>,
+}
+
+struct Log {
+    output: Box<dyn Write + Send>,
+    /// The line being written, kept for its memory.
+    line: Vec<u8>,
 }
 
 /// How a connection's transport security was decided.
@@ -47,12 +54,27 @@ pub enum TlsResult {
 }
 
 impl Telemetry {
-    /// Telemetry on a registry of its own, with its log lines written to `log` (standard output).
+    /// Telemetry on a registry of its own, with each log line written to `log` as it comes.
     #[must_use]
     pub fn new(log: Box<dyn Write + Send>) -> Self {
+        Self::with(Metrics::new(), log)
+    }
+
+    /// The same with a thread that writes to `log`, so that nothing waits for its reader; call
+    /// [`Telemetry::flush`] at the end. Errors when the thread cannot be started.
+    pub fn behind_a_thread(log: Box<dyn Write + Send>) -> io::Result<Self> {
+        let metrics = Metrics::new();
+        let lost = metrics.log_lines_lost();
+        let lost = move |lines| lost.inc_by(u64::try_from(lines).unwrap_or(u64::MAX));
+        let writer = LogWriter::start(log, lost)?;
+        Ok(Self::with(metrics, Box::new(writer)))
+    }
+
+    fn with(metrics: Metrics, output: Box<dyn Write + Send>) -> Self {
+        let line = Vec::new();
         Self {
-            metrics: Metrics::new(),
-            log: Mutex::new(log),
+            metrics,
+            log: Mutex::new(Log { output, line }),
         }
     }
 
@@ -60,10 +82,20 @@ impl Telemetry {
     /// stop: the line is lost and counted.
     pub fn emit(&self, event: &Event) {
         self.metrics.count(event);
-        let line = log::line(event);
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if log.write_all(&line).and_then(|()| log.flush()).is_err() {
-            self.metrics.log_line_lost();
+        let Log { output, line } = &mut *log;
+        line.clear();
+        log::line(event, line);
+        if output.write_all(line).is_err() {
+            self.metrics.log_lines_lost().inc();
+        }
+    }
+
+    /// Waits until every line has been written. Blocks; for the end.
+    pub fn flush(&self) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.output.flush().is_err() {
+            self.metrics.log_lines_lost().inc();
         }
     }
 
