@@ -4,6 +4,7 @@
 //! random number. Each port is a small trait with one real implementation here; tests bring their
 //! own.
 
+mod alarm;
 mod clock;
 mod disk;
 mod documents;
@@ -13,6 +14,7 @@ mod resolver;
 #[cfg(test)]
 pub(crate) mod simulated_disk;
 
+pub use alarm::Alarm;
 pub use clock::{Clock, SystemClock};
 pub use disk::{Disk, DiskFile, DiskLock, SystemDisk};
 pub use documents::{Documents, MountedDirectory, Signs};

@@ -11,6 +11,8 @@ pub(super) struct Capabilities {
     pub(super) eight_bit: bool,
     /// SMTPUTF8 (RFC 6531).
     pub(super) utf8: bool,
+    /// CHUNKING (RFC 3030).
+    pub(super) chunking: bool,
     /// SIZE (RFC 1870): offered, with a limit in octets or without.
     pub(super) size: Option<SizeLimit>,
 }
@@ -35,6 +37,7 @@ impl Capabilities {
                 "STARTTLS" => offered.starttls = true,
                 "PIPELINING" => offered.pipelining = true,
                 "8BITMIME" => offered.eight_bit = true,
+                "CHUNKING" => offered.chunking = true,
                 "SMTPUTF8" => offered.utf8 = true,
                 "SIZE" => {
                     // Zero means no fixed limit (RFC 1870 §4).

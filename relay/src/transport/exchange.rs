@@ -1,39 +1,23 @@
-//! One transaction: MAIL, RCPT, DATA, and what each was answered (RFC 5321 §3.3).
+//! One transaction: MAIL, RCPT, then DATA or BDAT, and what each was answered (RFC 5321 §3.3,
+//! RFC 3030).
 //!
 //! Promises: one verdict per recipient, the first final answer about it. Commands go out together
-//! where the server pipelines (RFC 2920), one by one where not.
+//! where the server pipelines (RFC 2920), one by one where not. Where it also takes chunks, a
+//! message that is not large goes out with its commands, in one write.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use postrider_crds::Mailbox;
 
-use super::{Failure, Stage, Verdict, capabilities::Capabilities, stuffing::stuff};
+use super::{Failure, Payload, Stage, Verdict, capabilities::Capabilities};
 use crate::mail::{EnhancedCode, Reply};
 
 /// Most recipients of one transaction; servers have to take 100 (RFC 5321 §4.5.3.1.8).
 pub const MAX_RECIPIENTS: usize = 100;
-
-/// A message as it is sent, made once for all its transactions.
-#[derive(Clone, Debug)]
-pub struct Payload {
-    stuffed: Bytes,
-    octets: u64,
-    eight_bit: bool,
-}
-
-impl Payload {
-    /// `headers`, each with its CRLF, before `body`, a message with CRLF line ends.
-    #[must_use]
-    pub fn new(headers: &[u8], body: &[u8]) -> Self {
-        let whole = [headers, body].concat();
-        Self {
-            stuffed: stuff(&whole),
-            octets: whole.len() as u64,
-            eight_bit: !whole.is_ascii(),
-        }
-    }
-}
+/// Largest message in octets that leaves before its recipients are known to be taken: less than a
+/// round trip is worth on most paths, and than the windows of most hosts hold.
+const MAX_EAGER: u64 = 128 << 10;
 
 /// A message for some recipients.
 #[derive(Clone, Debug)]
@@ -53,6 +37,8 @@ enum Command {
     Mail,
     Recipient(usize),
     Data,
+    /// The message as one chunk, after which [`Command::End`] is awaited.
+    Chunk,
     End,
 }
 
@@ -67,9 +53,7 @@ enum Standing {
 #[derive(Debug)]
 pub(super) enum Next {
     /// Send these bytes, possibly none, and wait on.
-    Continue(Vec<u8>),
-    /// Send the message.
-    SendBody(Bytes),
+    Continue(Vec<Bytes>),
     /// Every answer is there.
     Finished,
     /// The server broke the protocol.
@@ -81,6 +65,7 @@ pub(super) enum Next {
 pub(super) struct Exchange {
     transaction: Transaction,
     pipelining: bool,
+    chunking: bool,
     mail_parameters: String,
     utf8: bool,
     standings: Vec<Standing>,
@@ -98,6 +83,7 @@ impl Exchange {
         let count = transaction.recipients.len();
         let mut exchange = Self {
             pipelining: offered.pipelining,
+            chunking: offered.chunking,
             mail_parameters: parameters(&transaction.payload, offered),
             utf8: false,
             standings: vec![Standing::Open; count],
@@ -117,13 +103,16 @@ impl Exchange {
             exchange
                 .plan
                 .extend(open.into_iter().map(Command::Recipient));
-            exchange.plan.push_back(Command::Data);
+            exchange.plan.push_back(match offered.chunking {
+                true => Command::Chunk,
+                false => Command::Data,
+            });
         }
         exchange
     }
 
     /// The first commands; `None` when there is nothing to send.
-    pub(super) fn start(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn start(&mut self) -> Option<Vec<Bytes>> {
         let commands = self.commands();
         (!commands.is_empty()).then_some(commands)
     }
@@ -135,14 +124,20 @@ impl Exchange {
             Some(Command::Mail) => Stage::Mail,
             Some(Command::Recipient(_)) => Stage::Recipient,
             Some(Command::Data) => Stage::Data,
+            Some(Command::Chunk) => Stage::Body,
             Some(Command::End) if !self.body_sent => Stage::Body,
             Some(Command::End) | None => Stage::End,
         }
     }
 
+    /// Whether the message is leaving.
+    pub(super) fn is_sending(&self) -> bool {
+        !self.body_sent && self.waiting.back() == Some(&Command::End)
+    }
+
     /// All that was given to send has left.
     pub(super) fn flushed(&mut self) {
-        if self.waiting.front() == Some(&Command::End) {
+        if self.is_sending() {
             self.body_sent = true;
         }
     }
@@ -155,9 +150,11 @@ impl Exchange {
         let refuses = reply.is_transient() || reply.is_permanent();
         let fits = match command {
             Command::Data => refuses || reply.code == 354,
-            Command::Reset | Command::Mail | Command::Recipient(_) | Command::End => {
-                refuses || reply.is_positive()
-            }
+            Command::Reset
+            | Command::Mail
+            | Command::Recipient(_)
+            | Command::Chunk
+            | Command::End => refuses || reply.is_positive(),
         };
         if !fits {
             return Next::Broken(format!("reply out of place: {reply}"));
@@ -175,7 +172,7 @@ impl Exchange {
             Command::Recipient(index) => self.recipient(index, reply),
             Command::Data if reply.code == 354 => return self.body(),
             Command::Data => self.close(&Verdict::Refused(reply)),
-            Command::End => return self.end(reply),
+            Command::Chunk | Command::End => return self.end(reply),
         }
         let more = self.commands();
         if more.is_empty() && self.waiting.is_empty() {
@@ -207,16 +204,17 @@ impl Exchange {
         self.waiting.push_back(Command::End);
         if self.indexes(|s| matches!(s, Standing::Accepted)).is_empty() {
             // DATA was pipelined and taken without a recipient: end it at once (RFC 2920 §3.1).
-            return Next::SendBody(Bytes::from_static(b".\r\n"));
+            return Next::Continue(vec![Bytes::from_static(b".\r\n")]);
         }
-        Next::SendBody(self.transaction.payload.stuffed.clone())
+        Next::Continue(self.transaction.payload.text().into())
     }
 
     fn end(&mut self, reply: Reply) -> Next {
         if reply.is_positive() && !self.body_sent {
             return Next::Broken(format!("accepted before the message was sent: {reply}"));
         }
-        self.open_at_server = false;
+        // A chunk that is refused leaves the server in the middle (RFC 3030 §2).
+        self.open_at_server = self.chunking && !reply.is_positive();
         let early = !self.body_sent;
         let text = format!("answered in the middle of the message: {reply}");
         self.close(&if reply.is_positive() {
@@ -248,21 +246,38 @@ impl Exchange {
             .collect()
     }
 
-    /// The commands that may go out now.
-    fn commands(&mut self) -> Vec<u8> {
-        let mut out = Vec::new();
+    /// What may go out now.
+    fn commands(&mut self) -> Vec<Bytes> {
+        let mut lines = Vec::new();
+        let mut chunk = None;
         while let Some(command) = self.plan.front().copied() {
-            if !self.waiting.is_empty() && !self.pipelining {
+            if !self.waiting.is_empty() && !self.may_follow(command) {
                 break;
             }
             self.plan.pop_front();
-            if command == Command::Data && self.is_pointless() {
+            let is_message = matches!(command, Command::Data | Command::Chunk);
+            if is_message && self.is_pointless() {
                 continue;
             }
-            self.write(command, &mut out);
-            self.waiting.push_back(command);
+            self.write(command, &mut lines);
+            if command == Command::Chunk {
+                chunk = Some(self.transaction.payload.chunk());
+                self.waiting.push_back(Command::End);
+            } else {
+                self.waiting.push_back(command);
+            }
         }
-        out
+        let lines = (!lines.is_empty()).then(|| Bytes::from(lines));
+        lines
+            .into_iter()
+            .chain(chunk.into_iter().flatten())
+            .collect()
+    }
+
+    /// Whether `command` may go out before those that wait are answered.
+    fn may_follow(&self, command: Command) -> bool {
+        let is_large = self.transaction.payload.octets() > MAX_EAGER;
+        self.pipelining && !(command == Command::Chunk && is_large)
     }
 
     /// Every recipient was refused before DATA went out.
@@ -286,6 +301,7 @@ impl Exchange {
                 None => return,
             },
             Command::Data => "DATA".to_owned(),
+            Command::Chunk => format!("BDAT {} LAST", self.transaction.payload.octets()),
             Command::End => return,
         };
         out.extend_from_slice(line.as_bytes());
@@ -294,15 +310,15 @@ impl Exchange {
 
     fn refuse_what_cannot_be_sent(&mut self, offered: Capabilities) {
         let payload = &self.transaction.payload;
-        if payload.eight_bit && !offered.eight_bit {
+        if payload.is_eight_bit() && !offered.eight_bit {
             let text = "the receiving server takes no 8-bit content";
             let reply = Reply::new(554, EnhancedCode(5, 6, 3), text);
             return self.close(&Verdict::Refused(reply));
         }
-        if !offered.admits(payload.octets) {
+        if !offered.admits(payload.octets()) {
             let text = format!(
                 "message of {} octets is larger than the receiving server takes",
-                payload.octets
+                payload.octets()
             );
             let reply = Reply::new(552, EnhancedCode(5, 3, 4), text);
             return self.close(&Verdict::Refused(reply));
@@ -337,9 +353,9 @@ pub(super) enum Reset {
 fn parameters(payload: &Payload, offered: Capabilities) -> String {
     let mut text = String::new();
     if offered.size.is_some() {
-        text.push_str(&format!(" SIZE={}", payload.octets));
+        text.push_str(&format!(" SIZE={}", payload.octets()));
     }
-    if payload.eight_bit {
+    if payload.is_eight_bit() {
         text.push_str(" BODY=8BITMIME");
     }
     text

@@ -1,5 +1,7 @@
 //! Bytes to whole replies (RFC 5321 §4.2), within bounds.
 
+use memchr::memchr;
+
 use crate::mail::Reply;
 
 /// Longest line accepted; RFC 5321 §4.5.3.1.5 allows 512, servers are known to exceed it.
@@ -30,16 +32,17 @@ impl ReplyReader {
     /// Takes bytes from the front of `input` up to the end of one reply. `None`: all were taken
     /// and the reply is not complete. Errors say what is wrong; the reader is of no use then.
     pub(super) fn next(&mut self, input: &mut &[u8]) -> Result<Option<ReplyLines>, String> {
-        while let Some((byte, rest)) = input.split_first() {
-            *input = rest;
-            if *byte != b'\n' {
-                if self.line.len() >= MAX_LINE {
-                    return Err(format!("reply line longer than {MAX_LINE} octets"));
-                }
-                self.line.push(*byte);
-                continue;
+        while !input.is_empty() {
+            let end = memchr(b'\n', input);
+            let (part, rest) = input.split_at(end.unwrap_or(input.len()));
+            if self.line.len() + part.len() > MAX_LINE {
+                return Err(format!("reply line longer than {MAX_LINE} octets"));
             }
-            if let Some(reply) = self.end_line()? {
+            self.line.extend_from_slice(part);
+            *input = rest.get(1..).unwrap_or_default();
+            if end.is_some()
+                && let Some(reply) = self.end_line()?
+            {
                 return Ok(Some(reply));
             }
         }

@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    io,
+    io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf as _, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::timeout,
@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{Action, Failure, Security, Session, TlsClient, TlsSession, Transaction, Verdict};
 use crate::{
-    ports::{Clock, Connection, Network},
+    ports::{Alarm, Clock, Connection, Network},
     routing::Destination,
 };
 
@@ -30,6 +30,8 @@ use crate::{
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// Octets read at a time.
 const READ_SIZE: usize = 4096;
+/// Pieces one write takes: commands, headers, body, end, and room to spare.
+const PIECES: usize = 8;
 
 /// What every link is opened with.
 #[derive(Clone)]
@@ -54,6 +56,7 @@ pub struct Link {
     client: TlsClient,
     clock: Arc<dyn Clock>,
     session: Session,
+    alarm: Alarm,
     wire: Wire,
     failure: Option<Failure>,
     transactions: u32,
@@ -88,6 +91,7 @@ impl Link {
             client: options.tls.clone(),
             clock: options.clock.clone(),
             session: Session::new(&options.own_name, security, now),
+            alarm: Alarm::default(),
             wire: Wire::new(connection),
             failure: None,
             transactions: 0,
@@ -197,19 +201,23 @@ impl Link {
     }
 
     async fn exchange(&mut self) {
-        let mut buffer = [0; READ_SIZE];
-        let limit = self.left();
-        let moved = timeout(limit, self.wire.move_bytes(&mut buffer)).await;
+        let deadline = self.session.deadline();
+        let Self {
+            wire, alarm, clock, ..
+        } = self;
+        let moved = poll_fn(|context| match wire.poll(context) {
+            Poll::Ready(moved) => Poll::Ready(Some(moved)),
+            Poll::Pending => alarm.poll(context, &**clock, deadline).map(|()| None),
+        })
+        .await;
         let now = self.clock.monotonic();
         match moved {
-            Err(_) => self.session.timed_out(),
-            Ok(Moved::Written) => self.session.progressed(now),
-            Ok(Moved::Flushed) => self.session.flushed(now),
-            Ok(Moved::Read(count)) => {
-                let bytes = buffer.get(..count).unwrap_or_default();
-                self.session.received(bytes, now);
-            }
-            Ok(Moved::Lost(cause)) => self.session.lost(&cause),
+            None => self.session.timed_out(),
+            Some(Ok(Moved::Written)) => self.session.progressed(now),
+            Some(Ok(Moved::Flushed)) => self.session.flushed(now),
+            Some(Ok(Moved::Read(count))) => self.session.received(self.wire.heard(count), now),
+            Some(Ok(Moved::Closed)) => self.session.lost("closed by the remote"),
+            Some(Err(error)) => self.session.lost(&error.to_string()),
         }
     }
 
@@ -238,6 +246,7 @@ struct Wire {
     connection: Option<Connection>,
     out: VecDeque<Bytes>,
     flushed: bool,
+    input: Box<[u8]>,
     /// Why nothing can be written any more. What the remote said before is still read.
     write_error: Option<io::Error>,
 }
@@ -247,7 +256,7 @@ enum Moved {
     Written,
     Flushed,
     Read(usize),
-    Lost(String),
+    Closed,
 }
 
 impl Wire {
@@ -256,6 +265,7 @@ impl Wire {
             connection: Some(connection),
             out: VecDeque::new(),
             flushed: true,
+            input: vec![0; READ_SIZE].into(),
             write_error: None,
         }
     }
@@ -265,16 +275,13 @@ impl Wire {
         self.flushed = false;
     }
 
-    async fn move_bytes(&mut self, buffer: &mut [u8]) -> Moved {
-        poll_fn(|context| {
-            let moved = self.poll(context, buffer);
-            moved.map(|result| result.unwrap_or_else(|error| Moved::Lost(error.to_string())))
-        })
-        .await
+    /// The octets of [`Moved::Read`].
+    fn heard(&self, count: usize) -> &[u8] {
+        self.input.get(..count).unwrap_or_default()
     }
 
     /// Writing goes first: an answer is only looked at when what it answers has left.
-    fn poll(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Moved>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Moved>> {
         if !self.flushed && self.write_error.is_none() {
             match self.poll_write(context) {
                 Poll::Ready(Ok(moved)) => return Poll::Ready(Ok(moved)),
@@ -282,11 +289,11 @@ impl Wire {
                 Poll::Pending => {}
             }
         }
-        let mut read = ReadBuf::new(buffer);
+        let mut read = ReadBuf::new(&mut self.input);
         ready!(Pin::new(open(&mut self.connection)?).poll_read(context, &mut read))?;
         match (read.filled().len(), self.write_error.take()) {
             (0, Some(error)) => Poll::Ready(Err(error)),
-            (0, None) => Poll::Ready(Ok(Moved::Lost("closed by the remote".into()))),
+            (0, None) => Poll::Ready(Ok(Moved::Closed)),
             (count, error) => {
                 self.write_error = error;
                 Poll::Ready(Ok(Moved::Read(count)))
@@ -294,22 +301,40 @@ impl Wire {
         }
     }
 
+    /// As many pieces as there are in one write.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Moved>> {
         let connection = open(&mut self.connection)?;
-        let Some(front) = self.out.front_mut() else {
-            ready!(Pin::new(connection).poll_flush(context))?;
-            self.flushed = true;
-            return Poll::Ready(Ok(Moved::Flushed));
-        };
-        let count = ready!(Pin::new(connection).poll_write(context, front))?;
-        if count == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        if !self.out.is_empty() {
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            let filled = pieces.iter_mut().zip(&self.out);
+            let count = filled
+                .map(|(piece, out)| *piece = IoSlice::new(out))
+                .count();
+            let pieces = pieces.get(..count).unwrap_or_default();
+            let written = Pin::new(&mut *connection).poll_write_vectored(context, pieces);
+            let written = ready!(written)?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            take(&mut self.out, written);
+            if !self.out.is_empty() {
+                return Poll::Ready(Ok(Moved::Written));
+            }
         }
-        front.advance(count);
-        if front.is_empty() {
-            self.out.pop_front();
+        ready!(Pin::new(connection).poll_flush(context))?;
+        self.flushed = true;
+        Poll::Ready(Ok(Moved::Flushed))
+    }
+}
+
+/// Takes `octets` from the front.
+fn take(pieces: &mut VecDeque<Bytes>, mut octets: usize) {
+    while let Some(front) = pieces.front_mut() {
+        if octets < front.len() {
+            return front.advance(octets);
         }
-        Poll::Ready(Ok(Moved::Written))
+        octets -= front.len();
+        pieces.pop_front();
     }
 }
 

@@ -62,7 +62,7 @@ fn transaction(octets: usize) -> Transaction {
     Transaction {
         sender: None,
         recipients: vec!["a@example.org".parse().unwrap()],
-        payload: Payload::new(b"", body.as_bytes()),
+        payload: Payload::new(Bytes::new(), body.into()),
     }
 }
 

@@ -11,6 +11,7 @@ mod capabilities;
 mod exchange;
 mod lines;
 mod link;
+mod payload;
 pub mod session;
 mod stage;
 mod stuffing;
@@ -18,6 +19,7 @@ mod tls;
 mod verdict;
 
 pub use link::{Link, LinkOptions};
-pub use session::{Action, MAX_RECIPIENTS, Payload, Security, Session, Stage, Transaction};
+pub use payload::Payload;
+pub use session::{Action, MAX_RECIPIENTS, Security, Session, Stage, Transaction};
 pub use tls::{Certificate, TlsClient, TlsSession};
 pub use verdict::{Failure, Verdict};

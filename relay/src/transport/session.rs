@@ -18,7 +18,7 @@ use super::{
     lines::{ReplyLines, ReplyReader},
 };
 pub use super::{
-    exchange::{MAX_RECIPIENTS, Payload, Transaction},
+    exchange::{MAX_RECIPIENTS, Transaction},
     stage::Stage,
 };
 
@@ -129,7 +129,7 @@ impl Session {
 
     /// The network took some of what was to be written.
     pub fn progressed(&mut self, now: Duration) {
-        if self.stage() == Stage::Body {
+        if matches!(&self.state, State::Busy(exchange) if exchange.is_sending()) {
             self.arm(now);
         }
     }
@@ -168,7 +168,7 @@ impl Session {
         }
         match exchange.start() {
             Some(commands) => {
-                self.write(commands);
+                self.write_all(commands);
                 self.state = State::Busy(Box::new(exchange));
             }
             None => {
@@ -252,11 +252,7 @@ impl Session {
     fn answered(&mut self, mut exchange: Box<Exchange>, lines: &ReplyLines) {
         match exchange.answer(lines.reply.clone()) {
             Next::Continue(commands) => {
-                self.write(commands);
-                self.state = State::Busy(exchange);
-            }
-            Next::SendBody(message) => {
-                self.actions.push_back(Action::Write(message));
+                self.write_all(commands);
                 self.state = State::Busy(exchange);
             }
             Next::Finished => self.finish(*exchange),
@@ -309,9 +305,12 @@ impl Session {
     }
 
     fn write(&mut self, bytes: Vec<u8>) {
-        if !bytes.is_empty() {
-            self.actions.push_back(Action::Write(bytes.into()));
-        }
+        self.write_all([Bytes::from(bytes)]);
+    }
+
+    fn write_all(&mut self, pieces: impl IntoIterator<Item = Bytes>) {
+        let pieces = pieces.into_iter().filter(|piece| !piece.is_empty());
+        self.actions.extend(pieces.map(Action::Write));
     }
 
     fn refused(&mut self, lines: &ReplyLines) {

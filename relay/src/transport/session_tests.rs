@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::transport::Payload;
 
 const NOW: Duration = Duration::from_secs(1000);
 const GREETING: &str = "220 mx.example.org ESMTP\r\n";
@@ -15,7 +16,10 @@ fn transaction(recipients: &[&str], body: &str) -> Transaction {
     Transaction {
         sender: Some(mailbox("bounce@example.com")),
         recipients: recipients.iter().map(|r| mailbox(r)).collect(),
-        payload: Payload::new(b"X: 1\r\n", body.as_bytes()),
+        payload: Payload::new(
+            Bytes::from_static(b"X: 1\r\n"),
+            Bytes::copy_from_slice(body.as_bytes()),
+        ),
     }
 }
 
@@ -121,6 +125,80 @@ fn with_pipelining_they_go_out_together() {
     assert!(scene.hear("354 go\r\n").ends_with("\r\n.\r\n"));
     scene.hear("250 ok\r\n");
     assert_eq!(scene.codes(), ["-450", "+250"]);
+}
+
+#[test]
+fn a_message_goes_out_with_its_commands_where_chunks_are_taken() {
+    let mut scene = Scene::greeted(&["PIPELINING", "CHUNKING"]);
+    let sent = scene.begin(transaction(&["a@example.org", "b@example.org"], ".x\r\n"));
+    assert_eq!(
+        sent,
+        "MAIL FROM:<bounce@example.com>\r\nRCPT TO:<a@example.org>\r\n\
+         RCPT TO:<b@example.org>\r\nBDAT 10 LAST\r\nX: 1\r\n.x\r\n"
+    );
+    scene.hear("250 ok\r\n550 5.1.1 who\r\n250 ok\r\n250 taken\r\n");
+    assert_eq!(scene.codes(), ["-550", "+250"]);
+    let next = scene.begin(transaction(&["c@example.org"], "x\r\n"));
+    assert!(next.starts_with("MAIL "), "{next}");
+}
+
+#[test]
+fn without_pipelining_the_chunk_waits_for_its_recipients() {
+    let mut scene = Scene::greeted(&["CHUNKING"]);
+    scene.begin(transaction(&["a@example.org"], "x\r\n"));
+    assert_eq!(scene.hear("250 ok\r\n"), "RCPT TO:<a@example.org>\r\n");
+    assert_eq!(scene.hear("250 ok\r\n"), "BDAT 9 LAST\r\nX: 1\r\nx\r\n");
+    scene.hear("250 taken\r\n");
+    assert_eq!(scene.codes(), ["+250"]);
+    scene.begin(transaction(&["b@example.org"], "x\r\n"));
+    scene.hear("250 ok\r\n");
+    assert_eq!(scene.hear("550 who\r\n"), "", "no chunk for nobody");
+    assert_eq!(scene.codes(), ["-550"]);
+}
+
+#[test]
+fn a_large_chunk_waits_for_its_recipients() {
+    let mut scene = Scene::greeted(&["PIPELINING", "CHUNKING"]);
+    let sent = scene.begin(transaction(&["a@example.org"], &"x\r\n".repeat(100_000)));
+    assert!(sent.ends_with("RCPT TO:<a@example.org>\r\n"), "{sent}");
+    assert_eq!(scene.hear("250 ok\r\n"), "");
+    let sent = scene.hear("250 ok\r\n");
+    assert!(
+        sent.starts_with("BDAT 300006 LAST\r\nX: 1\r\nx\r\n"),
+        "{}",
+        sent.len()
+    );
+    scene.hear("250 taken\r\n");
+    assert_eq!(scene.codes(), ["+250"]);
+}
+
+#[test]
+fn a_refused_chunk_is_followed_by_rset() {
+    for (heard, codes) in [
+        ("250 ok\r\n550 no\r\n503 nobody\r\n", "-550"),
+        ("250 ok\r\n250 ok\r\n554 no\r\n", "-554"),
+        ("550 no\r\n503 x\r\n503 x\r\n", "-550"),
+    ] {
+        let mut scene = Scene::greeted(&["PIPELINING", "CHUNKING"]);
+        scene.begin(transaction(&["a@example.org"], "x\r\n"));
+        scene.hear(heard);
+        assert_eq!(scene.codes(), [codes], "{heard}");
+        let next = scene.begin(transaction(&["b@example.org"], "x\r\n"));
+        assert!(next.starts_with("RSET\r\nMAIL "), "{next}");
+    }
+}
+
+#[test]
+fn a_chunk_accepted_before_it_was_sent_is_accepted_by_nobody() {
+    let mut scene = Scene::greeted(&["PIPELINING", "CHUNKING"]);
+    scene
+        .session
+        .begin(transaction(&["a@example.org"], "x\r\n"), NOW);
+    scene
+        .session
+        .received(b"250 ok\r\n250 ok\r\n250 taken\r\n", NOW);
+    scene.written();
+    assert_eq!(scene.codes(), ["broken"]);
 }
 
 #[test]
@@ -360,6 +438,7 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
         2 => Just("354 go\r\n".to_owned()),
         1 => Just("220 go\r\n".to_owned()),
         1 => Just("250-mx\r\n250-PIPELINING\r\n250 STARTTLS\r\n".to_owned()),
+        1 => Just("250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n".to_owned()),
         1 => Just("550 5.1.1 no\r\n".to_owned()),
         1 => Just("450 later\r\n".to_owned()),
         1 => Just("421 bye\r\n".to_owned()),

@@ -131,7 +131,7 @@ impl Outbound {
                 Some(signer) => signer.return_path(claim.id),
                 None => mailbox.clone(),
             }),
-            payload: Payload::new(&headers, &claim.body),
+            payload: Payload::new(headers.into(), claim.body.clone()),
         })
     }
 
