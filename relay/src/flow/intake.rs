@@ -11,18 +11,20 @@
 //! Caveats: a client that loses the connection between custody and 250 sends the message again.
 
 use std::{
+    future::poll_fn,
     io,
     net::IpAddr,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::spawn_blocking,
@@ -35,7 +37,7 @@ use crate::{
     config::{ConfigWatch, Settings},
     custody::{AcceptError, Committed, Custody, NewMessage},
     mail::{EnhancedCode, Envelope, MessageId, Recipient, Reply},
-    ports::{Clock, Connection, Random},
+    ports::{Alarm, Clock, Connection, Random},
     submission::{
         Action, Arrival, Attempt, Authenticator, Door, Headers, Login, Refusal, Session,
         Submission, authorise, stamp,
@@ -194,9 +196,9 @@ impl Intake {
     }
 
     /// The stages a message walks at the door, in order.
-    async fn take(&self, submission: Submission, client: IpAddr) -> Result<Reply, Refusal> {
+    async fn take(&self, mut submission: Submission, client: IpAddr) -> Result<Reply, Refusal> {
         let settings = self.settings();
-        let headers = Headers::read(&submission.message)?;
+        let headers = Headers::read(submission.message.as_bytes())?;
         let domain = authorise(&settings, &submission.login.username, &headers)?;
         let sending = &domain.entry.domain;
         let now = self.parts.clock.wall();
@@ -218,7 +220,9 @@ impl Intake {
             transmission: submission.transmission,
             recipient,
         };
-        let body = stamp(&submission.message, &headers, &arrival, (id, sending, now));
+        let name = (id, sending, now);
+        stamp(&mut submission.message, &headers, &arrival, name);
+        let body = submission.message.into_bytes();
         let bytes = body.len() as u64;
         let recipients = submission.recipients.into_iter();
         let envelope = Envelope {
@@ -231,7 +235,7 @@ impl Intake {
         let message = NewMessage {
             id,
             envelope: envelope.clone(),
-            body: Bytes::from(body),
+            body,
             accepted: now,
             suppressed: suppressed.iter().map(|(index, _)| *index).collect(),
         };
@@ -311,6 +315,13 @@ fn storage(error: AcceptError) -> Refusal {
     }
 }
 
+/// What ends a wait for a client.
+enum Happened {
+    Stop,
+    Silence,
+    Read(io::Result<usize>),
+}
+
 /// One client and its session.
 struct Conversation<'a> {
     intake: &'a Arc<Intake>,
@@ -326,28 +337,43 @@ impl Conversation<'_> {
             link = self.handshake(link).await?;
             session.tls_started(&self.intake.settings());
         }
+        let stopped = self.intake.stop.clone();
+        let mut stopped = pin!(stopped.cancelled());
         let mut draining = false;
+        let mut alarm = Alarm::default();
         let mut buffer = vec![0; READ];
         loop {
             link = match self.carry_out(&mut session, link).await? {
                 Some(link) => link,
                 None => return Ok(()),
             };
-            let wait = session.deadline().saturating_sub(self.now());
-            tokio::select! {
-                biased;
-                () = self.intake.stop.cancelled(), if !draining => {
+            let deadline = session.deadline();
+            let happened = poll_fn(|context| {
+                if !draining && stopped.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Happened::Stop);
+                }
+                let mut read = ReadBuf::new(&mut buffer);
+                match Pin::new(&mut link).poll_read(context, &mut read) {
+                    Poll::Ready(result) => {
+                        let count = read.filled().len();
+                        Poll::Ready(Happened::Read(result.map(|()| count)))
+                    }
+                    Poll::Pending => alarm
+                        .poll(context, &*self.intake.parts.clock, deadline)
+                        .map(|()| Happened::Silence),
+                }
+            });
+            match happened.await {
+                Happened::Stop => {
                     draining = true;
                     session.drain();
                 }
-                read = timeout(wait, link.read(&mut buffer)) => match read {
-                    Err(_) => session.timed_out(),
-                    Ok(Ok(0)) => return Ok(()),
-                    Ok(Ok(count)) => {
-                        session.receive(buffer.get(..count).unwrap_or_default(), self.now());
-                    }
-                    Ok(Err(error)) => return Err(error),
-                },
+                Happened::Silence => session.timed_out(),
+                Happened::Read(Ok(0)) => return Ok(()),
+                Happened::Read(Ok(count)) => {
+                    session.receive(buffer.get(..count).unwrap_or_default(), self.now());
+                }
+                Happened::Read(Err(error)) => return Err(error),
             }
         }
     }

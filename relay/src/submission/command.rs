@@ -30,11 +30,29 @@ pub(super) enum Command {
     Mail(MailCommand),
     Rcpt(Mailbox),
     Data,
+    /// `None` when where the chunk ends is not understood.
+    Bdat(Option<Chunk>),
     Rset,
     Noop,
     Vrfy,
     Help,
     Quit,
+}
+
+/// BDAT with its parameters (RFC 3030 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chunk {
+    /// Octets that follow the command.
+    pub(super) octets: u64,
+    pub(super) place: Place,
+}
+
+/// Where a chunk stands in its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// More come.
+    Inner,
+    Last,
 }
 
 /// MAIL with its parameters.
@@ -90,13 +108,14 @@ fn command(verb: &str, argument: &str) -> Result<Command, Refusal> {
         "AUTH" => auth(argument),
         "STARTTLS" => bare(verb, argument, Command::StartTls),
         "DATA" => bare(verb, argument, Command::Data),
+        "BDAT" => Ok(Command::Bdat(chunk(argument))),
         "RSET" => bare(verb, argument, Command::Rset),
         "QUIT" => bare(verb, argument, Command::Quit),
         // RFC 5321 §4.1.1.9: a parameter of NOOP is ignored.
         "NOOP" => Ok(Command::Noop),
         "VRFY" => Ok(Command::Vrfy),
         "HELP" => Ok(Command::Help),
-        "BDAT" | "EXPN" | "ETRN" | "TURN" => {
+        "EXPN" | "ETRN" | "TURN" => {
             let text = format!("{verb} is not offered; see the reply to EHLO");
             Err(Refusal::syntax(502, (5, 5, 1), text))
         }
@@ -139,6 +158,17 @@ fn auth(argument: &str) -> Result<Command, Refusal> {
         mechanism: mechanism.to_ascii_uppercase(),
         initial,
     })
+}
+
+fn chunk(argument: &str) -> Option<Chunk> {
+    let mut words = argument.split_ascii_whitespace();
+    let octets = size(words.next()?).ok()?;
+    let place = match words.next() {
+        None => Place::Inner,
+        Some(word) if word.eq_ignore_ascii_case("LAST") => Place::Last,
+        Some(_) => return None,
+    };
+    words.next().is_none().then_some(Chunk { octets, place })
 }
 
 fn mail(argument: &str) -> Result<MailCommand, Refusal> {
@@ -296,7 +326,7 @@ mod tests {
             ("RCPT TO:<a@example.com> NOTIFY=NEVER", 555, "NOTIFY"),
             ("RCPT TO:<a@[192.0.2.1]>", 553, "192.0.2.1"),
             ("DATA now", 501, "now"),
-            ("BDAT 1", 502, "BDAT"),
+            ("EXPN list", 502, "EXPN"),
             ("NOOP\rQUIT", 500, "CR"),
             ("NOOP\nQUIT", 500, "LF"),
             ("AUTH", 501, "PLAIN"),
@@ -307,6 +337,28 @@ mod tests {
                 refusal.reply.text.contains(part),
                 "{line}: {}",
                 refusal.reply
+            );
+        }
+    }
+
+    #[test]
+    fn a_chunk_says_where_it_ends_or_is_not_understood() {
+        let chunk = |octets, place| Some(Chunk { octets, place });
+        for (line, expected) in [
+            ("BDAT 0", chunk(0, Place::Inner)),
+            ("bdat 10 last", chunk(10, Place::Last)),
+            ("BDAT 99999999999999999999", chunk(u64::MAX, Place::Inner)),
+            ("BDAT", None),
+            ("BDAT x", None),
+            ("BDAT -1", None),
+            ("BDAT 1 LAST LAST", None),
+            ("BDAT 1 FIRST", None),
+            ("BDAT LAST", None),
+        ] {
+            assert_eq!(
+                parse(line.as_bytes()),
+                Ok(Command::Bdat(expected)),
+                "{line}"
             );
         }
     }

@@ -4,6 +4,7 @@
 //! message, and fields are counted by their exact name, so a second From cannot hide.
 
 use mail_parser::{Address, HeaderName, MessageParser};
+use memchr::memchr;
 use postrider_crds::Mailbox;
 
 use super::refusal::Refusal;
@@ -41,14 +42,12 @@ impl Headers {
             line: 0,
         };
         while let Some(field) = fields.next_field()? {
-            let name = field.name.to_ascii_lowercase();
-            if name == "received" {
-                count.received += 1;
-            }
+            let is = |known: &str| field.name.eq_ignore_ascii_case(known);
+            count.received += usize::from(is("received"));
             for (seen, known) in count.once.iter_mut().zip(ONCE) {
-                *seen += usize::from(name == known);
+                *seen += usize::from(is(known));
             }
-            if name == "from" {
+            if is("from") {
                 from = field.bytes;
             }
         }
@@ -127,7 +126,7 @@ fn is_folded(bytes: &[u8]) -> bool {
 
 /// Octets up to and with the next line end.
 fn line_length(bytes: &[u8]) -> usize {
-    let end = bytes.iter().position(|b| *b == b'\n');
+    let end = memchr(b'\n', bytes);
     end.map_or(bytes.len(), |end| end + 1)
 }
 

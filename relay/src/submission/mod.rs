@@ -15,6 +15,7 @@ mod refusal;
 mod sasl;
 mod session;
 mod stamp;
+mod text;
 
 pub use auth::{Attempt, Authenticator, Login, Proof};
 pub use headers::Headers;
@@ -22,6 +23,7 @@ pub use policy::authorise;
 pub use refusal::Refusal;
 pub use session::{Action, Door, Session, Submission};
 pub use stamp::{Arrival, Transmission, stamp};
+pub use text::Message;
 
 #[cfg(test)]
 mod session_tests;

@@ -98,7 +98,7 @@ fn a_message_is_handed_over_as_it_came() {
     let [submission] = transcript.accepted.as_slice() else {
         panic!("{transcript:?}");
     };
-    assert_eq!(submission.message, b"Subject: x\r\n\r\n.dot\r\n");
+    assert_eq!(submission.message.as_bytes(), b"Subject: x\r\n\r\n.dot\r\n");
     assert_eq!(submission.recipients.len(), 2);
     assert_eq!(submission.helo, "client.example");
     assert_eq!(submission.login.tenant, "apps/ann");
@@ -113,6 +113,72 @@ fn a_message_is_handed_over_as_it_came() {
             .written
             .contains("250-SIZE 10000\r\n250 AUTH PLAIN LOGIN\r\n")
     );
+}
+
+/// The text of the one message `input` hands over, and the codes of the replies.
+fn chunked(input: &str) -> (Vec<String>, Vec<String>) {
+    let start = format!("{HELLO}{AUTH}MAIL FROM:<>\r\nRCPT TO:<a@example.net>\r\n");
+    let skip = converse([start.as_bytes()]).written.lines().count();
+    let transcript = converse([start.as_bytes(), input.as_bytes()]);
+    let codes = transcript.written.lines().skip(skip);
+    let codes = codes.map(|line| line.chars().take(3).collect()).collect();
+    let text = |s: &Submission| String::from_utf8(s.message.as_bytes().to_vec()).unwrap();
+    (codes, transcript.accepted.iter().map(text).collect())
+}
+
+#[test]
+fn chunks_make_a_message_and_nothing_in_them_is_a_command_or_an_end() {
+    for (input, codes, text) in [
+        (
+            "BDAT 9 LAST\r\na\r\n.\r\nb\r\nNOOP\r\n".to_owned(),
+            &["250", "250"][..],
+            "a\r\n.\r\nb\r\n",
+        ),
+        (
+            "BDAT 4\r\na\r\nbBDAT 2\r\nc\rBDAT 1\r\n\nBDAT 0 LAST\r\n".into(),
+            &["250"; 4],
+            "a\r\nbc\r\n",
+        ),
+        (
+            "BDAT 12 LAST\r\nQUIT\r\nQUIT\r\nNOOP\r\n".into(),
+            &["250", "250"],
+            "QUIT\r\nQUIT\r\n",
+        ),
+        ("BDAT 1 LAST\r\nxNOOP\r\n".into(), &["250", "250"], "x\r\n"),
+        ("BDAT 0 LAST\r\nNOOP\r\n".into(), &["250", "250"], ""),
+    ] {
+        let (found, texts) = chunked(&input);
+        assert_eq!(
+            (found.as_slice(), texts),
+            (
+                &codes.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>()[..],
+                vec![text.to_owned()]
+            ),
+            "{input}"
+        );
+    }
+}
+
+#[test]
+fn chunks_that_are_refused_are_skipped_and_end_the_message() {
+    for (input, codes) in [
+        // A bare LF, a bare CR at the end of a chunk's message, a text beyond the limit of 10,000.
+        ("BDAT 5\r\na\nb\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n".to_owned(), &["550", "503", "250"][..]),
+        ("BDAT 2 LAST\r\na\rNOOP\r\n".into(), &["550", "250"]),
+        (format!("BDAT 10002\r\n{}NOOP\r\n", "x\r\n".repeat(3334)), &["552", "250"]),
+        ("BDAT 3\r\na\r\nRCPT TO:<b@example.net>\r\nDATA\r\nRSET\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n".into(),
+            &["250", "503", "503", "250", "503", "250"]),
+        ("BDAT 6 LATE\r\nQUIT\r\n".into(), &["501", "421"]),
+        ("BDAT\r\nQUIT\r\n".into(), &["501", "421"]),
+    ] {
+        let (found, texts) = chunked(&input);
+        assert_eq!((found.as_slice(), texts.len()), (&codes.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>()[..], 0), "{input}");
+    }
+    // Without a recipient the transaction is as it was.
+    let input =
+        "MAIL FROM:<>\r\nBDAT 6 LAST\r\nQUIT\r\nRCPT TO:<a@example.net>\r\nBDAT 3 LAST\r\nx\r\n";
+    assert_eq!(codes_of(input), ["250", "503", "250", "250"]);
+    assert_eq!(codes_of(&"BDAT 2\r\nxx".repeat(100))[99..], ["503", "421"]);
 }
 
 #[test]
@@ -319,6 +385,10 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
         "MAIL FROM:<> BODY=8BITMIME SIZE=20\r\n",
         "RCPT TO:<a@example.net>\r\n",
         "DATA\r\n",
+        "BDAT 4\r\nabc\n",
+        "BDAT 6 LAST\r\nabcd\r\n",
+        "BDAT 0 LAST\r\n",
+        "BDAT x\r\n",
         ".\r\n",
         "From: <a@b.example>\r\n",
         "\r\n",

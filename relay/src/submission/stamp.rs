@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::{Timestamp, fmt::rfc2822, tz::TimeZone};
 use postrider_crds::{DomainName, Mailbox};
 
-use super::headers::Headers;
+use super::{headers::Headers, text::Message};
 use crate::mail::MessageId;
 
 /// How a message came in.
@@ -48,14 +48,13 @@ impl Transmission {
     }
 }
 
-/// The message with what was added in front of it.
-#[must_use]
+/// Puts what is added in front of `message`.
 pub fn stamp(
-    message: &[u8],
+    message: &mut Message,
     headers: &Headers,
     arrival: &Arrival<'_>,
     name: (MessageId, &DomainName, Timestamp),
-) -> Vec<u8> {
+) {
     let (id, domain, now) = name;
     let date = date(now);
     let mut added = received(arrival, id, &date);
@@ -65,10 +64,7 @@ pub fn stamp(
     if !headers.has_message_id {
         added.push_str(&format!("Message-ID: <{id}@{domain}>\r\n"));
     }
-    let mut stamped = Vec::with_capacity(added.len() + message.len());
-    stamped.extend_from_slice(added.as_bytes());
-    stamped.extend_from_slice(message);
-    stamped
+    message.prepend(added.as_bytes());
 }
 
 /// RFC 5321 §4.4.
@@ -113,7 +109,9 @@ mod tests {
         let now = "2026-11-25T04:05:06Z".parse().unwrap();
         let id = MessageId::from_u128(1);
         let name = (id, &"example.com".parse().unwrap(), now);
-        String::from_utf8(stamp(message.as_bytes(), &headers, &arrival, name)).unwrap()
+        let mut message = Message::from(message.as_bytes());
+        stamp(&mut message, &headers, &arrival, name);
+        String::from_utf8(message.into_bytes().to_vec()).unwrap()
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
         policy,
         refusal::Refusal,
         sasl::{self, Progress},
+        text::TextReader,
     },
     telemetry::RejectReason,
 };
@@ -28,15 +29,20 @@ impl Session {
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = result {
-            self.refused_commands += 1;
-            self.refuse(refusal);
-            if self.refused_commands >= MAX_REFUSED_COMMANDS {
-                self.end(
-                    421,
-                    (4, 7, 0),
-                    "too many refused commands; correct the client",
-                );
-            }
+            self.refuse_command(refusal);
+        }
+    }
+
+    /// Refuses a command, and the client that has too many refused.
+    pub(super) fn refuse_command(&mut self, refusal: Refusal) {
+        self.refused_commands += 1;
+        self.refuse(refusal);
+        if self.refused_commands >= MAX_REFUSED_COMMANDS {
+            self.end(
+                421,
+                (4, 7, 0),
+                "too many refused commands; correct the client",
+            );
         }
     }
 
@@ -52,6 +58,7 @@ impl Session {
             Command::Mail(mail) => self.mail(mail, settings)?,
             Command::Rcpt(mailbox) => self.rcpt(mailbox, settings)?,
             Command::Data => self.data(settings)?,
+            Command::Bdat(chunk) => self.bdat(chunk, settings),
             Command::Rset => {
                 self.phase = Phase::Ready;
                 self.say(250, (2, 0, 0), "ok");
@@ -62,7 +69,7 @@ impl Session {
             Command::Help => self.say(
                 214,
                 (2, 0, 0),
-                "EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
+                "EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT",
             ),
             Command::Quit => self.end(221, (2, 0, 0), "bye"),
         }
@@ -82,6 +89,7 @@ impl Session {
             settings.relay.hostname.as_str(),
             "PIPELINING",
             "8BITMIME",
+            "CHUNKING",
             "ENHANCEDSTATUSCODES",
             &size,
         ];
@@ -172,6 +180,8 @@ impl Session {
             from: mail.from,
             body_kind: mail.body,
             recipients: Vec::new(),
+            size: mail.size,
+            chunks: None,
             began: self.last_heard,
         });
         self.say(250, (2, 1, 0), "sender ok");
@@ -205,6 +215,9 @@ impl Session {
         let Phase::Transaction(transaction) = &mut self.phase else {
             return Err(Refusal::sequence("RCPT before MAIL; give MAIL first"));
         };
+        if transaction.chunks.is_some() {
+            return Err(Refusal::sequence("RCPT after BDAT; give RSET first"));
+        }
         if !transaction.recipients.contains(&mailbox) {
             let limit = settings.relay.limits.recipients;
             if transaction.recipients.len() >= limit as usize {
@@ -221,8 +234,13 @@ impl Session {
 
     fn data(&mut self, settings: &Settings) -> Result<(), Refusal> {
         match mem::replace(&mut self.phase, Phase::Ready) {
+            Phase::Transaction(transaction) if transaction.chunks.is_some() => {
+                self.phase = Phase::Transaction(transaction);
+                Err(Refusal::sequence("DATA after BDAT; end with BDAT 0 LAST"))
+            }
             Phase::Transaction(transaction) if !transaction.recipients.is_empty() => {
-                let reader = DataReader::new(settings.relay.limits.message_bytes);
+                let limit = settings.relay.limits.message_bytes;
+                let reader = DataReader::new(TextReader::new(limit, transaction.size));
                 self.phase = Phase::Text(transaction, reader);
                 self.write("354 go ahead; end with <CRLF>.<CRLF>");
                 Ok(())

@@ -10,20 +10,23 @@
 //! (RFC 3207 §6). Assumes that the caller reads nothing while an answer is owed, so that what waits
 //! is bounded by one read and one line.
 
+mod chunks;
 mod commands;
 mod lines;
 
 use std::{collections::VecDeque, mem, net::IpAddr, time::Duration};
 
+use bytes::{Buf as _, BytesMut};
 use postrider_crds::Mailbox;
 
-use self::lines::Line;
+use self::{chunks::Incoming, lines::Line};
 use super::{
     auth::{self, Attempt, Login, Proof},
-    data::{DataReader, Text},
+    data::DataReader,
     refusal::Refusal,
     sasl::{self, Exchange},
     stamp::Transmission,
+    text::{Message, Text, TextFault, TextReader},
 };
 use crate::{
     config::Settings,
@@ -80,7 +83,7 @@ pub struct Submission {
     /// What the text really is.
     pub body_kind: BodyKind,
     /// The message as it came, unstuffed.
-    pub message: Vec<u8>,
+    pub message: Message,
     /// When MAIL came, on the caller's monotonic clock.
     pub began: Duration,
 }
@@ -95,7 +98,7 @@ pub struct Session {
     client: IpAddr,
     /// By AUTH, or by the client's address as of the last MAIL.
     login: Option<Login>,
-    input: Vec<u8>,
+    input: BytesMut,
     actions: VecDeque<Action>,
     began: Duration,
     last_heard: Duration,
@@ -114,6 +117,10 @@ enum Phase {
     Transaction(Transaction),
     /// After DATA.
     Text(Transaction, DataReader),
+    /// After BDAT.
+    Chunk(Transaction, TextReader, Incoming),
+    /// So many octets of a chunk that is refused are skipped; then it goes on.
+    Skipping(u64, Refusal, Box<Phase>),
     /// In an authentication exchange.
     Sasl(Exchange),
     /// The rest of a line that was too long is skipped.
@@ -134,6 +141,10 @@ struct Transaction {
     from: ReturnPath,
     body_kind: BodyKind,
     recipients: Vec<Mailbox>,
+    /// Octets announced.
+    size: Option<u64>,
+    /// What came in chunks so far (RFC 3030 §2).
+    chunks: Option<TextReader>,
     began: Duration,
 }
 
@@ -148,7 +159,7 @@ impl Session {
             encrypted: false,
             client,
             login: auth::trusted(settings, client),
-            input: Vec::new(),
+            input: BytesMut::new(),
             actions: VecDeque::new(),
             began: now,
             last_heard: now,
@@ -165,9 +176,17 @@ impl Session {
     /// Takes what was read from the client.
     pub fn receive(&mut self, octets: &[u8], now: Duration) {
         self.last_heard = now;
-        if !matches!(self.phase, Phase::Closed) {
-            self.input.extend_from_slice(octets);
+        if matches!(self.phase, Phase::Closed) {
+            return;
         }
+        // A text needs no stop on the way.
+        let used = match &mut self.phase {
+            Phase::Text(_, reader) if self.input.is_empty() => reader.read(octets),
+            Phase::Chunk(_, text, incoming) if self.input.is_empty() => incoming.read(octets, text),
+            _ => 0,
+        };
+        self.input
+            .extend_from_slice(octets.get(used..).unwrap_or_default());
     }
 
     /// What to do next; `None` when more must be read or an answer is owed to the session.
@@ -197,6 +216,10 @@ impl Session {
     pub fn held(&self) -> usize {
         let text = match &self.phase {
             Phase::Text(_, reader) => reader.held(),
+            Phase::Chunk(_, text, _) => text.held(),
+            Phase::Transaction(transaction) => {
+                transaction.chunks.as_ref().map_or(0, TextReader::held)
+            }
             _ => 0,
         };
         self.input.len() + text
@@ -205,8 +228,15 @@ impl Session {
     /// Throws a text under way away, since there is no room for it; it is refused with 452 at its
     /// end.
     pub fn shed(&mut self) {
-        if let Phase::Text(_, reader) = &mut self.phase {
-            reader.shed();
+        match &mut self.phase {
+            Phase::Text(_, reader) => reader.shed(),
+            Phase::Chunk(_, text, _) => text.shed(),
+            Phase::Transaction(transaction) => {
+                if let Some(text) = &mut transaction.chunks {
+                    text.shed();
+                }
+            }
+            _ => {}
         }
     }
 
@@ -233,6 +263,8 @@ impl Session {
             self.phase,
             Phase::Silent
                 | Phase::Text(..)
+                | Phase::Chunk(..)
+                | Phase::Skipping(..)
                 | Phase::Accepting
                 | Phase::Verifying
                 | Phase::Upgrading
@@ -301,6 +333,10 @@ impl Session {
     fn step(&mut self, settings: &Settings) -> bool {
         match mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Text(transaction, reader) => self.read_text(transaction, reader, settings),
+            Phase::Chunk(transaction, text, incoming) => {
+                self.read_chunk((transaction, text), incoming, settings)
+            }
+            Phase::Skipping(octets, refusal, after) => self.skip_chunk(octets, refusal, after),
             Phase::Overlong => self.skip_line(),
             Phase::Sasl(exchange) => match self.take_line() {
                 Line::Whole(line) => {
@@ -341,27 +377,37 @@ impl Session {
         mut reader: DataReader,
         settings: &Settings,
     ) -> bool {
-        let (used, ended) = reader.read(&self.input);
-        self.input.drain(..used);
-        if !ended {
+        let used = reader.read(&self.input);
+        self.input.advance(used);
+        if !reader.has_ended() {
             self.phase = Phase::Text(transaction, reader);
             return false;
         }
-        self.phase = Phase::Ready;
-        match reader.finish() {
+        self.hand_over(transaction, reader.finish(), settings);
+        true
+    }
+
+    /// Gives a whole message to custody, or refuses it.
+    fn hand_over(
+        &mut self,
+        transaction: Transaction,
+        text: Result<Text, TextFault>,
+        settings: &Settings,
+    ) {
+        match text {
             Ok(text) => {
                 let submission = self.submission(transaction, text);
                 self.phase = Phase::Accepting;
                 self.actions.push_back(Action::Accept(Box::new(submission)));
             }
             Err(fault) => {
+                self.phase = Phase::Ready;
                 self.refuse(fault.refusal(settings.relay.limits.message_bytes));
                 if self.draining {
                     self.end_for_shutdown();
                 }
             }
         }
-        true
     }
 
     fn submission(&self, transaction: Transaction, text: Text) -> Submission {
@@ -383,7 +429,7 @@ impl Session {
             from: transaction.from,
             recipients: transaction.recipients,
             body_kind,
-            message: text.bytes,
+            message: text.message,
             began: transaction.began,
         }
     }
