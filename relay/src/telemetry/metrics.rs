@@ -4,7 +4,7 @@
 //! label has at most [`SITES`] values and `other`.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -40,7 +40,14 @@ pub(super) struct Metrics {
     log_lines_lost: IntCounter,
     latency: Latency,
     spool: SpoolMetrics,
-    sites: Mutex<HashSet<Site>>,
+    sites: Mutex<HashMap<Site, Outcomes>>,
+}
+
+/// A site that has a label of its own.
+struct Outcomes {
+    label: String,
+    /// What most mail comes to, without a lookup by labels.
+    delivered: Option<IntCounter>,
 }
 
 /// How long the steps of the journey take.
@@ -109,7 +116,7 @@ impl Metrics {
             ),
             latency: Latency::new(&registry),
             spool: SpoolMetrics::new(&registry),
-            sites: Mutex::new(HashSet::new()),
+            sites: Mutex::new(HashMap::new()),
             registry,
         };
         metrics.start_at_zero();
@@ -133,18 +140,18 @@ impl Metrics {
             }
             Stage::Delivered { remote, age, .. } => {
                 self.latency.delivery.observe(age.as_secs_f64());
-                self.delivered("delivered", Some(&remote.site), NO_CLASS);
+                self.delivered(&remote.site);
             }
             Stage::Deferred { remote, class, .. } => {
-                self.delivered("deferred", Some(&remote.site), class.as_str());
+                self.failed("deferred", Some(&remote.site), class.as_str());
             }
             Stage::Bounced { remote, class, .. } => {
-                self.delivered("bounced", Some(&remote.site), class.as_str());
+                self.failed("bounced", Some(&remote.site), class.as_str());
             }
             Stage::Expired { remote, .. } => {
-                self.delivered("expired", Some(&remote.site), Class::Expired.as_str());
+                self.failed("expired", Some(&remote.site), Class::Expired.as_str());
             }
-            Stage::Suppressed { .. } => self.delivered("suppressed", None, NO_CLASS),
+            Stage::Suppressed { .. } => self.failed("suppressed", None, NO_CLASS),
             Stage::ConfigRefused { .. } => self.config_refused.inc(),
             Stage::Held | Stage::Released | Stage::Notified { .. } | Stage::Quarantined { .. } => {}
         }
@@ -199,22 +206,49 @@ impl Metrics {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    fn delivered(&self, result: &str, site: Option<&Site>, class: &str) {
-        let site = site.map_or_else(|| NO_SITE.to_owned(), |site| self.site_label(site));
-        self.deliveries
-            .with_label_values(&[result, &site, class])
-            .inc();
+    fn delivered(&self, site: &Site) {
+        let count = |outcomes: &mut Outcomes| {
+            let counter = outcomes.delivered.take();
+            let label = &outcomes.label;
+            let counter = counter.unwrap_or_else(|| self.outcome("delivered", label, NO_CLASS));
+            counter.inc();
+            outcomes.delivered = Some(counter);
+        };
+        if self.of_site(site, count).is_none() {
+            self.outcome("delivered", OTHER_SITE, NO_CLASS).inc();
+        }
     }
 
-    fn site_label(&self, site: &Site) -> String {
+    fn failed(&self, result: &str, site: Option<&Site>, class: &str) {
+        let label = |outcomes: &mut Outcomes| outcomes.label.clone();
+        let site = site.map_or_else(
+            || NO_SITE.to_owned(),
+            |site| {
+                self.of_site(site, label)
+                    .unwrap_or_else(|| OTHER_SITE.to_owned())
+            },
+        );
+        self.outcome(result, &site, class).inc();
+    }
+
+    fn outcome(&self, result: &str, site: &str, class: &str) -> IntCounter {
+        self.deliveries.with_label_values(&[result, site, class])
+    }
+
+    /// A site's own part; `None` for one beyond the bound.
+    fn of_site<T>(&self, site: &Site, with: impl FnOnce(&mut Outcomes) -> T) -> Option<T> {
         let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
-        if !sites.contains(site) {
-            if sites.len() >= SITES {
-                return OTHER_SITE.to_owned();
-            }
-            sites.insert(site.clone());
+        if let Some(outcomes) = sites.get_mut(site) {
+            return Some(with(outcomes));
         }
-        site.as_str().chars().take(SITE_LENGTH).collect()
+        if sites.len() >= SITES {
+            return None;
+        }
+        let label: String = site.as_str().chars().take(SITE_LENGTH).collect();
+        let delivered = None;
+        let outcomes = sites.entry(site.clone());
+        let outcomes = outcomes.or_insert(Outcomes { label, delivered });
+        Some(with(outcomes))
     }
 
     fn start_at_zero(&self) {
