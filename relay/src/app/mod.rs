@@ -351,7 +351,10 @@ impl Relay {
         Ok(Outbound::new(outbound::Parts {
             custody: self.custody.clone(),
             settings: self.settings.clone(),
-            resolver: Arc::new(ConfiguredResolver::new(self.settings.clone())?),
+            resolver: Arc::new(ConfiguredResolver::new(
+                self.settings.clone(),
+                Arc::clone(&self.clock),
+            )?),
             network: Arc::new(TcpNetwork),
             clock: Arc::clone(&self.clock),
             random: Arc::new(SystemRandom),
