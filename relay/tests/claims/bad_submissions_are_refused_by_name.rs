@@ -138,7 +138,7 @@ async fn what_is_no_mail() {
         ("RCPT TO:<a@receiver.example>", "503 5.5.1 "),
         ("DATA", "503 5.5.1 "),
         ("VRFY ann", "252 "),
-        ("BDAT 3", "502 5.5.1 "),
+        ("BDAT 0 LAST", "503 5.5.1 "),
         ("FOO", "500 5.5.1 "),
     ] {
         let reply = client.ask(command).await;

@@ -13,6 +13,7 @@ mod a_new_domain_is_loaded_without_dropping_a_connection;
 mod a_trusted_client_needs_no_login;
 mod a_wrong_command_line_exits_64;
 mod bad_submissions_are_refused_by_name;
+mod chunks_are_taken_and_given;
 mod doors_follow_the_configuration;
 mod greylisted_mail_is_tried_again;
 mod held_mail_leaves_when_its_domain_may_send;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufStream},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -20,6 +20,8 @@ pub(crate) struct Received {
     pub(crate) from: String,
     pub(crate) recipients: Vec<String>,
     pub(crate) data: String,
+    /// The command it came by: `DATA` or `BDAT`.
+    pub(crate) command: &'static str,
 }
 
 /// A running receiver.
@@ -27,6 +29,7 @@ pub(crate) struct Received {
 pub(crate) struct Sink {
     received: Arc<watch::Sender<Vec<Received>>>,
     greylisted: Arc<Mutex<HashSet<String>>>,
+    offers: Arc<Mutex<Vec<&'static str>>>,
 }
 
 /// Port of the receiver.
@@ -38,6 +41,7 @@ impl Sink {
         let sink = Self {
             received: Arc::new(watch::channel(Vec::new()).0),
             greylisted: Arc::default(),
+            offers: Arc::new(Mutex::new(vec!["PIPELINING"])),
         };
         let serving = sink.clone();
         tokio::spawn(async move {
@@ -48,6 +52,11 @@ impl Sink {
             }
         });
         sink
+    }
+
+    /// Offers these extensions and 8BITMIME from now on.
+    pub(crate) fn offer(&self, extensions: &[&'static str]) {
+        *self.offers.lock().unwrap() = extensions.to_vec();
     }
 
     /// What has arrived.
@@ -73,7 +82,7 @@ impl Sink {
             let line = line.trim_end();
             let verb: String = line.chars().take(4).collect::<String>().to_uppercase();
             let reply = match verb.as_str() {
-                "EHLO" => "250-sink\r\n250-PIPELINING\r\n250 8BITMIME".to_owned(),
+                "EHLO" => self.greeting(),
                 "MAIL" => {
                     (from, recipients) = (path(line), Vec::new());
                     "250 ok".into()
@@ -83,13 +92,14 @@ impl Sink {
                 "DATA" => {
                     say(&mut stream, "354 go").await?;
                     let data = text(&mut stream).await?;
-                    let message = Received {
-                        from: from.clone(),
-                        recipients: std::mem::take(&mut recipients),
-                        data,
-                    };
-                    self.received.send_modify(|all| all.push(message));
-                    "250 2.0.0 taken".into()
+                    self.take(&from, &mut recipients, (data, "DATA"))
+                }
+                "BDAT" => {
+                    let data = chunk(&mut stream, line).await?;
+                    match recipients.is_empty() {
+                        true => "503 nobody".into(),
+                        false => self.take(&from, &mut recipients, (data, "BDAT")),
+                    }
                 }
                 "RSET" | "NOOP" => "250 ok".into(),
                 "QUIT" => {
@@ -100,6 +110,28 @@ impl Sink {
             };
             say(&mut stream, &reply).await?;
         }
+    }
+
+    fn greeting(&self) -> String {
+        let offers = self.offers.lock().unwrap();
+        let offers: String = offers.iter().map(|o| format!("250-{o}\r\n")).collect();
+        format!("250-sink\r\n{offers}250 8BITMIME")
+    }
+
+    fn take(
+        &self,
+        from: &str,
+        recipients: &mut Vec<String>,
+        (data, command): (String, &'static str),
+    ) -> String {
+        let message = Received {
+            from: from.to_owned(),
+            recipients: std::mem::take(recipients),
+            data,
+            command,
+        };
+        self.received.send_modify(|all| all.push(message));
+        "250 2.0.0 taken".into()
     }
 
     fn recipient(&self, address: String, recipients: &mut Vec<String>) -> String {
@@ -118,6 +150,15 @@ impl Sink {
 async fn say(stream: &mut BufStream<TcpStream>, reply: &str) -> std::io::Result<()> {
     stream.write_all(format!("{reply}\r\n").as_bytes()).await?;
     stream.flush().await
+}
+
+/// The octets of `BDAT <octets> LAST`.
+async fn chunk(stream: &mut BufStream<TcpStream>, line: &str) -> std::io::Result<String> {
+    let size = line.strip_suffix(" LAST").and_then(|l| l.get(5..));
+    let size = size.and_then(|size| size.parse().ok());
+    let mut data = vec![0; size.ok_or(std::io::ErrorKind::InvalidData)?];
+    stream.read_exact(&mut data).await?;
+    Ok(String::from_utf8_lossy(&data).into_owned())
 }
 
 async fn text(stream: &mut BufStream<TcpStream>) -> std::io::Result<String> {
