@@ -96,9 +96,10 @@ impl Message {
         }
     }
 
-    /// The message, as it is stored.
+    /// The message, as it is stored: without the room it did not need, which would be held as long.
     #[must_use]
-    pub fn into_bytes(self) -> Bytes {
+    pub fn into_bytes(mut self) -> Bytes {
+        self.buffer.shrink_to_fit();
         Bytes::from(self.buffer).slice(self.start..)
     }
 

@@ -176,12 +176,15 @@ mod tests {
         }
     }
 
-    fn gated() -> (
-        mpsc::Sender<io::Result<()>>,
-        Arc<Mutex<Vec<u8>>>,
-        Arc<AtomicUsize>,
-        LogWriter,
-    ) {
+    /// A writer, the gate of its output, and what came of what was written.
+    struct Scene {
+        gate: mpsc::Sender<io::Result<()>>,
+        written: Arc<Mutex<Vec<u8>>>,
+        lost: Arc<AtomicUsize>,
+        writer: LogWriter,
+    }
+
+    fn gated() -> Scene {
         let (gate, allowed) = mpsc::channel();
         let (written, lost) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
         let output = Gated(allowed, Arc::clone(&written));
@@ -189,12 +192,22 @@ mod tests {
         let writer = LogWriter::start(Box::new(output), move |lines| {
             count.fetch_add(lines, Ordering::SeqCst);
         });
-        (gate, written, lost, writer.unwrap())
+        Scene {
+            gate,
+            written,
+            lost,
+            writer: writer.unwrap(),
+        }
     }
 
     #[test]
     fn lines_keep_their_order_and_none_is_left_at_the_end() {
-        let (gate, written, lost, mut writer) = gated();
+        let Scene {
+            gate,
+            written,
+            lost,
+            mut writer,
+        } = gated();
         let mut expected = Vec::new();
         for number in 0..1000 {
             let line = format!("{number}\n");
@@ -213,7 +226,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_counted_and_what_comes_after_is_written() {
-        let (gate, written, lost, mut writer) = gated();
+        let Scene {
+            gate,
+            written,
+            lost,
+            mut writer,
+        } = gated();
         gate.send(Err(io::ErrorKind::BrokenPipe.into())).unwrap();
         writer.write_all(b"one\n").unwrap();
         writer.flush().unwrap();
@@ -226,7 +244,12 @@ mod tests {
 
     #[test]
     fn a_reader_that_does_not_read_costs_lines_and_no_memory() {
-        let (gate, written, _, mut writer) = gated();
+        let Scene {
+            gate,
+            written,
+            mut writer,
+            ..
+        } = gated();
         let line = vec![b'x'; LIMIT / 4];
         // One buffer is with the thread, another one waits.
         let taken = (0..9).filter(|_| writer.write(&line).is_ok()).count();

@@ -120,7 +120,7 @@ enum Phase {
     /// After BDAT.
     Chunk(Transaction, TextReader, Incoming),
     /// So many octets of a chunk that is refused are skipped; then it goes on.
-    Skipping(u64, Refusal, Box<Phase>),
+    Skipping(u64, Refusal, Box<Self>),
     /// In an authentication exchange.
     Sasl(Exchange),
     /// The rest of a line that was too long is skipped.
