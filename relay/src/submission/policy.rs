@@ -26,10 +26,11 @@ pub(super) fn envelope_sender(
         return Ok(());
     };
     let domain = mailbox.domain();
-    let allowed = settings
-        .domains_of(username)
-        .any(|known| known.entry.domain == *domain || known.entry.return_path == *domain);
-    if allowed {
+    let own = settings.domains.get(domain);
+    let is_own = own.and_then(|own| sender(own, username)).is_some();
+    // Looking through all domains is left to the rare sender at a return path domain.
+    let mut known = settings.domains_of(username);
+    if is_own || known.any(|known| known.entry.return_path == *domain) {
         return Ok(());
     }
     Err(forbidden(format!(
@@ -77,12 +78,9 @@ fn permitted<'a>(
     address: &Mailbox,
 ) -> Result<&'a Domain, Refusal> {
     let name = address.domain();
-    let sender = |domain: &'a Domain| -> Option<(&'a Domain, &'a Sender)> {
-        let mut senders = domain.entry.senders.iter();
-        let sender = senders.find(|sender| sender.username == username)?;
-        Some((domain, sender))
-    };
-    let Some((domain, sender)) = settings.domains.get(name).and_then(sender) else {
+    let domain = settings.domains.get(name);
+    let found = domain.and_then(|domain| Some((domain, sender(domain, username)?)));
+    let Some((domain, sender)) = found else {
         return Err(forbidden(format!(
             "From <{address}>: {username:?} may not send as {name}; {REMEDY}"
         )));
@@ -95,6 +93,12 @@ fn permitted<'a>(
     Err(forbidden(format!(
         "From <{address}>: {username:?} may send as {name} only from listed addresses; add this one under spec.senders[].addresses of the SendingDomain"
     )))
+}
+
+/// What the domain lists for `username`.
+fn sender<'a>(domain: &'a Domain, username: &str) -> Option<&'a Sender> {
+    let mut senders = domain.entry.senders.iter();
+    senders.find(|sender| sender.username == username)
 }
 
 fn forbidden(text: String) -> Refusal {
