@@ -1,7 +1,7 @@
 //! Why custody could not do what it was asked. All of it is the disk's or the shutdown's doing,
 //! none of it the client's: every refusal is temporary.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use crate::mail::MessageId;
 
@@ -62,6 +62,20 @@ pub enum NotAccepting {
     /// The last write failed; a later one that works ends this.
     #[error("spool volume fails: {0}; check the volume")]
     Disk(Arc<io::Error>),
+    /// The volume does not come to an end with a write.
+    #[error("spool volume has not finished a write for {} s; check the volume", .waited.as_secs())]
+    Slow {
+        /// How long the write has been under way.
+        waited: Duration,
+    },
+    /// The queue holds all it may.
+    #[error("{messages} messages are queued, {limit} may be; wait or add relays")]
+    QueueFull {
+        /// Messages in the queue.
+        messages: usize,
+        /// Most there may be.
+        limit: usize,
+    },
     /// Custody is closing.
     #[error("shutting down; try again or try a peer")]
     Closing,
@@ -74,6 +88,8 @@ impl NotAccepting {
         match self {
             Self::NoSpace { .. } => "NoSpace",
             Self::Disk(_) => "DiskError",
+            Self::Slow { .. } => "SlowDisk",
+            Self::QueueFull { .. } => "QueueFull",
             Self::Closing => "Closing",
         }
     }
@@ -110,6 +126,18 @@ pub enum OpenError {
         /// Its version.
         version: u16,
         /// Newest version known.
+        supported: u16,
+    },
+    /// An older relay wrote it, in a format that is not read any more.
+    #[error(
+        "segment {segment} has format version {version}, this relay reads {supported} only; let the relay that wrote it deliver what it holds first"
+    )]
+    OlderFormat {
+        /// Name of the segment.
+        segment: String,
+        /// Its version.
+        version: u16,
+        /// The version known.
         supported: u16,
     },
     /// The disk failed.

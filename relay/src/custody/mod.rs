@@ -10,7 +10,6 @@ mod committer;
 mod error;
 mod message;
 mod queue;
-mod schedule;
 mod shared;
 mod spool;
 mod state;
@@ -18,7 +17,8 @@ mod store;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use jiff::SignedDuration;
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use postrider_crds::{DomainName, relay_config::Admission};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -29,19 +29,25 @@ use tokio::{
 pub use error::{AcceptError, NotAccepting, OpenError, StoreError};
 pub use message::{Claim, Committed, NewMessage, RecipientResult, Settlement};
 pub use postrider_crds::relay_config::QueueReport;
-pub use queue::QueueFigures;
+pub use queue::{QueueFigures, Room, Trust};
 
 use self::{
     message::Ticket,
-    queue::{NewEntry, Queue, Taken},
+    queue::{Hot, Queue, Sweep, Taken},
     shared::Shared,
-    spool::{Damage, ReadError, Restored, Spool, format::MAX_PAYLOAD, read_body},
+    spool::{
+        Damage, DamageKind, ReadError, Spool,
+        format::MAX_PAYLOAD,
+        read_back,
+        record::{Encoded, Head, Record},
+    },
     state::{State, whole_micros},
-    store::{Job, Prepared, Settled, Store},
+    store::{Job, Settled, Store},
 };
 use crate::{
+    mail::Site,
     ports::{Clock, Disk, Random},
-    telemetry::{Stage, Telemetry},
+    telemetry::Telemetry,
 };
 
 /// What a sending domain's mail is done with; `None` is mail the relay wrote itself.
@@ -93,6 +99,9 @@ pub struct Custody {
 
 /// After how long a leg is due again whose body could not be read.
 const UNREADABLE_DELAY: SignedDuration = SignedDuration::from_secs(60);
+/// How long opening the spool may restore before the relay goes on: a relay is to listen within two
+/// seconds. A spool of some 100,000 messages is restored by then.
+const OPENING: Duration = Duration::from_secs(1);
 /// Longest wait without a look at the wall clock, which may jump.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// What a record needs beside envelope and body, rounded up.
@@ -100,36 +109,38 @@ const RECORD_OVERHEAD: u64 = 64;
 /// Bytes a recipient and its leg take in a record, JSON quoting of the address included.
 const RECIPIENT_BYTES: u64 = 2048;
 
+/// A leg that was given out, to be loaded. Dropped instead, it is due again a minute later.
+#[derive(Debug)]
+pub struct Due {
+    taken: Taken,
+    ticket: Ticket,
+}
+
 impl Custody {
-    /// Opens the spool, restores the queue and starts the committer on the current runtime. Blocks
-    /// on the disk; call it before the relay serves.
+    /// Opens the spool, restores as much of the queue as [`OPENING`] allows, and starts the
+    /// committer on the current runtime, which restores the rest. Blocks on the disk; call it
+    /// before the relay serves.
     ///
     /// Errors when another process owns the spool, a newer relay wrote it, or the disk fails.
     /// Damaged records are no error: they are put aside, counted and logged.
     pub fn open(parts: Parts) -> Result<Self, OpenError> {
-        let opened = Spool::open(
-            Arc::clone(&parts.disk),
-            parts.random,
-            parts.limits.segment_bytes,
-        )?;
-        for damage in &opened.damage {
-            report_damage(damage, &parts.telemetry);
-        }
-        let mut queue = Queue::new(parts.admission, parts.limits.hot_bytes);
-        let now = parts.clock.wall();
-        let restored = opened.messages.len();
-        for message in opened.messages {
-            queue.insert(entry_of(message), now);
-        }
-        tracing::info!(messages = restored, "spool opened");
+        let (disk, segment_bytes) = (Arc::clone(&parts.disk), parts.limits.segment_bytes);
+        let (spool, recovery) = Spool::open(disk, parts.random, segment_bytes)?;
         let shared = Arc::new(Shared::new(
-            queue,
+            Queue::new(parts.admission, parts.limits.hot_bytes),
             parts.disk,
             parts.clock,
             parts.telemetry,
             parts.limits,
         ));
-        let mut store = Store::new(opened.spool, Arc::clone(&shared));
+        let mut store = Store::new(spool, recovery, Arc::clone(&shared));
+        let began = shared.clock.monotonic();
+        while store.is_restoring() && shared.clock.monotonic().saturating_sub(began) < OPENING {
+            store.restore().map_err(|source| OpenError::Disk {
+                doing: "reading segments".into(),
+                source,
+            })?;
+        }
         store.maintain();
         let (jobs, waiting) = mpsc::channel(committer::JOBS);
         tokio::spawn(committer::run(store, waiting));
@@ -141,14 +152,10 @@ impl Custody {
     /// Caveat: when the future is dropped before it returns, the message may or may not be in
     /// custody; the client, never answered, sends it again.
     pub async fn accept(&self, message: NewMessage) -> Result<Committed, AcceptError> {
-        let message = prepare(message)?;
-        let record = spool::record::message(&message.fields());
+        let (message, body) = prepare(message)?;
+        let record = Encoded::new(Record::Message(message), body);
         let (reply, answer) = oneshot::channel();
-        let job = Job::Accept {
-            message,
-            record,
-            reply,
-        };
+        let job = Job::Accept { record, reply };
         let closing = AcceptError::NotAccepting(NotAccepting::Closing);
         if self.jobs.send(job).await.is_err() {
             return Err(closing);
@@ -160,22 +167,43 @@ impl Custody {
     /// closed. Several may wait at once; dropping the future loses nothing.
     pub async fn next_due(&self) -> Option<Claim> {
         loop {
+            let due = self.next_ready().await?;
+            if let Some(claim) = self.load(due).await {
+                return Some(claim);
+            }
+        }
+    }
+
+    /// The first half of [`Custody::next_due`]: a leg whose message [`Custody::load`] reads, which
+    /// several may do at once.
+    pub async fn next_ready(&self) -> Option<Due> {
+        loop {
             let woken = self.shared.wake.notified();
             if self.shared.is_closing() {
                 // Pass it on to whoever else waits.
                 self.shared.wake.notify_one();
                 return None;
             }
-            let Some((taken, ticket)) = self.take() else {
-                let wait = self.until_next();
-                tokio::select! {
-                    () = woken => {}
-                    () = sleep(wait) => {}
-                }
-                continue;
-            };
-            if let Some(claim) = self.with_body(taken, ticket).await {
-                return Some(claim);
+            if let Some(due) = self.take() {
+                return Some(due);
+            }
+            let wait = self.until_next();
+            tokio::select! {
+                () = woken => {}
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Gives out a leg of a message accepted before `before`, in whatever line it stands, full or
+    /// not due as that may be; held ones are left. `from` is where the search goes on, 0 at first.
+    pub fn next_overdue(&self, before: Timestamp, from: &mut usize) -> Option<Due> {
+        loop {
+            // Nobody waits for the queue for the whole of the search.
+            match self.shared.queue().claim_overdue(before, from) {
+                Sweep::Found(taken) => return Some(self.due(*taken)),
+                Sweep::More => {}
+                Sweep::End => return None,
             }
         }
     }
@@ -248,10 +276,25 @@ impl Custody {
         let now = self.shared.clock.wall();
         let changes = self.shared.queue().apply_admission(admission, now);
         for change in changes {
-            self.shared
-                .tell_holding(change.id, &change.envelope, change.now, now);
+            self.shared.tell_holding(&change, now);
         }
         self.shared.wake.notify_one();
+    }
+
+    /// What may be claimed for `domain` is what may be claimed for its `site`: `limit` legs, and
+    /// where the site is no more than a suspect, not more than half of all claims together with the
+    /// other suspects. Whether what is claimed now, the claim in hand included, is within that.
+    pub fn bind(&self, domain: &DomainName, site: &Site, limit: u32, trust: Trust) -> Room {
+        let room = self.shared.queue().bind(domain, site, limit, trust);
+        self.shared.wake.notify_one();
+        room
+    }
+
+    /// Segments of the spool that are not restored yet: mail that was queued before the start waits
+    /// until there are none.
+    #[must_use]
+    pub fn restoring(&self) -> usize {
+        self.shared.restoring()
     }
 
     /// How much waits for what.
@@ -287,19 +330,21 @@ impl Custody {
         self.jobs.closed().await;
     }
 
-    fn take(&self) -> Option<(Taken, Ticket)> {
-        let mut queue = self.shared.queue();
-        let taken = queue.claim(self.shared.clock.wall())?;
-        drop(queue);
+    fn take(&self) -> Option<Due> {
+        let taken = self.shared.queue().claim(self.shared.clock.wall())?;
         // The next waiter looks for itself: another leg may be due, now or at a new time.
         self.shared.wake.notify_one();
+        Some(self.due(taken))
+    }
+
+    fn due(&self, taken: Taken) -> Due {
         let ticket = Ticket {
             shared: Arc::clone(&self.shared),
             id: taken.id,
             leg: taken.leg,
             given_up: false,
         };
-        Some((taken, ticket))
+        Due { taken, ticket }
     }
 
     /// How long nothing becomes due by time alone.
@@ -313,65 +358,63 @@ impl Custody {
         })
     }
 
-    /// The claim with its body, read back where it is not in memory. `None` when it cannot be read:
-    /// damaged, the message is taken out; else it is tried again later.
-    async fn with_body(&self, taken: Taken, mut ticket: Ticket) -> Option<Claim> {
-        let body = match taken.body {
-            Some(body) => body,
-            None => {
-                let disk = Arc::clone(&self.shared.disk);
-                let place = taken.place;
-                let read = spawn_blocking(move || read_body(disk.as_ref(), &place)).await;
-                match read.unwrap_or_else(|e| Err(ReadError::Disk(std::io::Error::other(e)))) {
-                    Ok(body) => body,
-                    Err(error) => {
-                        ticket.given_up = true;
-                        self.unreadable(&taken, &error).await;
-                        return None;
-                    }
+    /// The claim with its message, read back where it is not in memory. `None` when it cannot be
+    /// read: damaged, the message is taken out; else it is tried again later.
+    pub async fn load(&self, due: Due) -> Option<Claim> {
+        let Due { taken, mut ticket } = due;
+        let hot = match taken.hot {
+            Some(hot) => hot,
+            None => match self.read(&taken).await {
+                Ok(hot) => hot,
+                Err(error) => {
+                    ticket.given_up = true;
+                    self.unreadable(&taken, error).await;
+                    return None;
                 }
-            }
+            },
         };
         Some(Claim {
             id: taken.id,
-            accepted: taken.accepted,
+            accepted: hot.accepted,
             attempts: taken.attempts,
-            envelope: taken.envelope,
+            envelope: hot.envelope,
             recipients: taken.recipients,
             domain: taken.domain,
-            body,
+            body: hot.body,
             delay_warned: taken.delay_warned,
             ticket,
         })
     }
 
-    async fn unreadable(&self, taken: &Taken, error: &ReadError) {
-        let now = self.shared.clock.wall();
-        let moved = {
-            let mut queue = self.shared.queue();
-            let moved = queue.current(taken.id).map(|(place, _)| place) != Some(taken.place);
-            match error {
-                _ if moved => queue.put_back(taken.id, taken.leg, None),
-                ReadError::Disk(_) => {
-                    queue.put_back(taken.id, taken.leg, Some(now + UNREADABLE_DELAY));
-                }
-                ReadError::Damaged { .. } => drop(queue.remove(taken.id)),
-            }
-            moved
-        };
-        if moved {
+    async fn read(&self, taken: &Taken) -> Result<Hot, ReadError> {
+        let disk = Arc::clone(&self.shared.disk);
+        let (place, id) = (taken.place, taken.id);
+        let read = spawn_blocking(move || read_back(disk.as_ref(), &place, id)).await;
+        let read = read.unwrap_or_else(|e| Err(ReadError::Disk(std::io::Error::other(e))))?;
+        Ok(Hot {
+            accepted: read.head.accepted,
+            envelope: read.head.envelope,
+            body: read.body,
+        })
+    }
+
+    async fn unreadable(&self, taken: &Taken, error: ReadError) {
+        let (id, leg) = (taken.id, taken.leg);
+        if self.shared.queue().place(id) != Some(taken.place) {
+            // It was moved while it was read.
+            self.shared.queue().put_back(id, leg, None);
             return;
         }
-        tracing::error!(message.id = %taken.id, %error, "message cannot be read back");
-        if let ReadError::Damaged { segment, .. } = error {
-            // Its bytes stay where they are: the segment is kept, and the next opening puts them
-            // aside.
-            let segment = *segment;
-            drop(self.jobs.send(Job::Pin { segment }).await);
-            let file = spool::segment_name(segment);
-            self.shared.telemetry.quarantined();
-            self.shared
-                .tell(taken.id, &taken.envelope, Stage::Quarantined { file }, now);
+        tracing::error!(message.id = %id, %error, "message cannot be read back");
+        match error {
+            ReadError::Disk(_) => {
+                let due = self.shared.clock.wall() + UNREADABLE_DELAY;
+                self.shared.queue().put_back(id, leg, Some(due));
+            }
+            ReadError::Damaged(place) => {
+                // When custody is closed the next opening finds it.
+                drop(self.jobs.send(Job::Quarantine { id, leg, place }).await);
+            }
         }
     }
 }
@@ -386,7 +429,7 @@ impl fmt::Debug for Custody {
 }
 
 /// Checks what a message must be and gives it the state it starts with.
-fn prepare(message: NewMessage) -> Result<Prepared, AcceptError> {
+fn prepare(message: NewMessage) -> Result<(Head, Bytes), AcceptError> {
     let recipients = message.envelope.recipients.len();
     let outside = message.suppressed.iter().any(|index| *index >= recipients);
     if recipients == 0 || outside {
@@ -403,37 +446,29 @@ fn prepare(message: NewMessage) -> Result<Prepared, AcceptError> {
         });
     }
     let accepted = whole_micros(message.accepted);
-    Ok(Prepared {
+    let head = Head {
         id: message.id,
         accepted,
         state: State::new(&message.envelope, accepted, &message.suppressed),
         envelope: Arc::new(message.envelope),
-        body: message.body,
-    })
+    };
+    Ok((head, message.body))
 }
 
 /// Most bytes JSON makes of one.
 const JSON_GROWTH: u64 = 6;
 
-fn entry_of(message: Restored) -> NewEntry {
-    NewEntry {
-        id: message.id,
-        accepted: message.accepted,
-        envelope: Arc::new(message.envelope),
-        state: message.state,
-        place: message.place,
-        body: None,
-    }
-}
-
 fn report_damage(damage: &Damage, telemetry: &Telemetry) {
     let file = damage.file.as_deref().unwrap_or("kept in its segment");
     let (segment, offset, length) = (damage.segment, damage.offset, damage.length);
-    if damage.torn {
-        tracing::warn!(segment, offset, length, file, "torn tail was cut off");
-    } else {
-        tracing::error!(segment, offset, length, file, "damaged records put aside");
-        telemetry.quarantined();
+    match damage.kind {
+        DamageKind::Torn => {
+            tracing::warn!(segment, offset, length, file, "torn tail was cut off");
+        }
+        DamageKind::Bad => {
+            tracing::error!(segment, offset, length, file, "damaged records put aside");
+            telemetry.quarantined();
+        }
     }
 }
 

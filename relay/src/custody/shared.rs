@@ -6,8 +6,9 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -15,10 +16,10 @@ use tokio::sync::Notify;
 
 use super::{
     Limits, NotAccepting,
-    queue::{Holding, Queue},
+    queue::{Holding, HoldingChange, Origin, Queue},
 };
 use crate::{
-    mail::{Envelope, MessageId},
+    mail::MessageId,
     ports::{Clock, Disk},
     telemetry::{Event, Stage, Telemetry},
 };
@@ -29,6 +30,11 @@ pub(crate) struct Shared {
     pub(crate) wake: Notify,
     ailing: Mutex<Option<Arc<io::Error>>>,
     closing: AtomicBool,
+    /// Segments that are not restored yet.
+    restoring: AtomicUsize,
+    /// When the write that is under way began, in milliseconds of the monotonic clock plus one; 0
+    /// when there is none.
+    writing: AtomicU64,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) telemetry: Arc<Telemetry>,
@@ -48,6 +54,8 @@ impl Shared {
             wake: Notify::new(),
             ailing: Mutex::new(None),
             closing: AtomicBool::new(false),
+            restoring: AtomicUsize::new(0),
+            writing: AtomicU64::new(0),
             disk,
             clock,
             telemetry,
@@ -79,6 +87,28 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// Segments that are not restored yet.
+    pub(crate) fn restoring(&self) -> usize {
+        self.restoring.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_restoring(&self, segments: usize) {
+        self.restoring.store(segments, Ordering::Relaxed);
+    }
+
+    /// A write begins.
+    pub(crate) fn begin_write(&self) -> Duration {
+        let now = self.clock.monotonic();
+        self.writing.store(millis(now) + 1, Ordering::Relaxed);
+        now
+    }
+
+    /// The write has ended; how long it took.
+    pub(crate) fn end_write(&self, began: Duration) -> Duration {
+        self.writing.store(0, Ordering::Relaxed);
+        self.clock.monotonic().saturating_sub(began)
+    }
+
     /// Whether a message may be taken now.
     pub(crate) fn accepting(&self) -> Result<(), NotAccepting> {
         if self.is_closing() {
@@ -86,6 +116,13 @@ impl Shared {
         }
         if let Some(error) = self.ailing() {
             return Err(NotAccepting::Disk(error));
+        }
+        if let Some(began) = self.writing.load(Ordering::Relaxed).checked_sub(1) {
+            let since = millis(self.clock.monotonic()).saturating_sub(began);
+            if u128::from(since) >= SLOW.as_millis() {
+                let waited = Duration::from_millis(since);
+                return Err(NotAccepting::Slow { waited });
+            }
         }
         let mark = self.limits.free_space_mark;
         match self.disk.free_space() {
@@ -96,27 +133,21 @@ impl Shared {
     }
 
     /// Tells that a message is held or free.
-    pub(crate) fn tell_holding(
-        &self,
-        id: MessageId,
-        envelope: &Envelope,
-        holding: Holding,
-        now: Timestamp,
-    ) {
-        let stage = match holding {
+    pub(crate) fn tell_holding(&self, change: &HoldingChange, now: Timestamp) {
+        let stage = match change.now {
             Holding::Held => Stage::Held,
             Holding::Free => Stage::Released,
         };
-        self.tell(id, envelope, stage, now);
+        self.tell(change.id, &change.origin, stage, now);
     }
 
     /// Tells what happened to a message.
-    pub(crate) fn tell(&self, id: MessageId, envelope: &Envelope, stage: Stage, now: Timestamp) {
+    pub(crate) fn tell(&self, id: MessageId, origin: &Origin, stage: Stage, now: Timestamp) {
         self.telemetry.emit(&Event {
             time: now,
             message: Some(id),
-            tenant: Some(envelope.tenant.clone()),
-            domain: envelope.domain.clone(),
+            tenant: Some(origin.tenant.clone()),
+            domain: origin.domain.clone(),
             stage,
         });
     }
@@ -124,4 +155,12 @@ impl Shared {
     fn lock_ailing(&self) -> MutexGuard<'_, Option<Arc<io::Error>>> {
         self.ailing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A write that takes longer than this keeps no more clients waiting: well below the time after
+/// which they give up (RFC 5321 §4.5.3.2.6: ten minutes), well above a busy disk's sync.
+const SLOW: Duration = Duration::from_secs(10);
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 1)
 }

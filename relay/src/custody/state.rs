@@ -1,7 +1,8 @@
 //! How far a message has come: what is recorded about it, what a restart brings back.
 //!
 //! Promises: pure; applying the same record twice changes nothing the second time; a recipient
-//! that is done never becomes pending again. Times are kept in whole microseconds, as stored.
+//! that is done never becomes pending again. Times are kept in whole microseconds, as stored, or
+//! in whole seconds where that is enough.
 
 use std::collections::HashMap;
 
@@ -21,7 +22,7 @@ pub(crate) struct State {
 }
 
 /// The state of one leg.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LegState {
     /// Attempts started.
     pub(crate) attempts: u32,
@@ -46,6 +47,19 @@ pub(crate) enum Progress {
     Suppressed,
 }
 
+/// What queueing needs to know of an envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outline<'a> {
+    /// Whom the message is counted for.
+    pub(crate) tenant: &'a str,
+    /// The domain it is sent for.
+    pub(crate) domain: &'a Option<DomainName>,
+    /// The recipient domains in the order of their first appearance: leg `n` is the `n`th.
+    pub(crate) legs: Vec<&'a DomainName>,
+    /// The leg of each recipient. Empty: all have leg 0.
+    pub(crate) leg_of: Vec<u32>,
+}
+
 impl State {
     /// The state of a message just accepted: all legs due at once, `suppressed` recipients done.
     pub(crate) fn new(envelope: &Envelope, accepted: Timestamp, suppressed: &[usize]) -> Self {
@@ -61,7 +75,7 @@ impl State {
             due: whole_micros(accepted),
         };
         Self {
-            legs: vec![leg; leg_domains(envelope).len()],
+            legs: vec![leg; Outline::of(envelope).legs.len()],
             recipients,
         }
     }
@@ -83,16 +97,13 @@ impl State {
     ) {
         let mut due = None;
         for (index, result) in results {
-            let Some(progress) = self.recipients.get_mut(*index as usize) else {
-                continue;
-            };
-            match result {
-                RecipientResult::Deferred { until } => due = due.max(Some(whole_micros(*until))),
-                _ if *progress != Progress::Pending => {}
-                RecipientResult::Delivered => *progress = Progress::Delivered,
-                RecipientResult::Bounced => *progress = Progress::Bounced,
-                RecipientResult::Expired => *progress = Progress::Expired,
-                RecipientResult::Suppressed => *progress = Progress::Suppressed,
+            match (
+                Progress::of(*result),
+                self.recipients.get_mut(*index as usize),
+            ) {
+                (Err(until), _) => due = due.max(Some(whole_micros(until))),
+                (Ok(progress), Some(now @ Progress::Pending)) => *now = progress,
+                (Ok(_), _) => {}
             }
         }
         if let Some(leg) = self.legs.get_mut(leg as usize) {
@@ -106,41 +117,78 @@ impl State {
         !self.recipients.contains(&Progress::Pending)
     }
 
-    /// Whether the state is one this envelope can have.
-    pub(crate) fn fits(&self, envelope: &Envelope) -> bool {
-        self.recipients.len() == envelope.recipients.len()
-            && self.legs.len() == leg_domains(envelope).len()
+    /// Whether the state is one an envelope of this outline can have.
+    pub(crate) fn fits(&self, recipients: usize, legs: usize) -> bool {
+        self.recipients.len() == recipients && self.legs.len() == legs
     }
 
-    /// Indexes of the pending recipients of a leg.
-    pub(crate) fn pending(&self, envelope: &Envelope, domain: &DomainName) -> Vec<usize> {
-        envelope
-            .recipients
-            .iter()
-            .zip(&self.recipients)
-            .enumerate()
-            .filter(|(_, (recipient, progress))| {
-                **progress == Progress::Pending && recipient.mailbox.domain() == domain
-            })
-            .map(|(index, _)| index)
-            .collect()
+    /// By leg number, whether one of its recipients is pending.
+    pub(crate) fn pending_legs(&self, leg_of: &[u32]) -> Vec<bool> {
+        let mut pending = vec![false; self.legs.len()];
+        for (index, progress) in self.recipients.iter().enumerate() {
+            let leg = leg_of.get(index).copied().unwrap_or(0);
+            if let Some(pending) = pending.get_mut(leg as usize) {
+                *pending |= *progress == Progress::Pending;
+            }
+        }
+        pending
     }
 }
 
-/// The recipient domains of a message in the order of their first appearance: leg `n` is the `n`th.
-pub(crate) fn leg_domains(envelope: &Envelope) -> Vec<&DomainName> {
-    let mut seen = HashMap::new();
-    let mut domains = Vec::new();
-    for recipient in &envelope.recipients {
-        let domain = recipient.mailbox.domain();
-        if seen.insert(domain, ()).is_none() {
-            domains.push(domain);
+impl Progress {
+    /// What a result makes of a pending recipient, or when to try again.
+    pub(crate) fn of(result: RecipientResult) -> Result<Self, Timestamp> {
+        match result {
+            RecipientResult::Delivered => Ok(Self::Delivered),
+            RecipientResult::Bounced => Ok(Self::Bounced),
+            RecipientResult::Expired => Ok(Self::Expired),
+            RecipientResult::Suppressed => Ok(Self::Suppressed),
+            RecipientResult::Deferred { until } => Err(until),
         }
     }
-    domains
+}
+
+impl<'a> Outline<'a> {
+    /// What is needed of `envelope`.
+    pub(crate) fn of(envelope: &'a Envelope) -> Self {
+        let mut outline = Self {
+            tenant: &envelope.tenant,
+            domain: &envelope.domain,
+            legs: Vec::new(),
+            leg_of: Vec::new(),
+        };
+        if let [only] = envelope.recipients.as_slice() {
+            outline.legs.push(only.mailbox.domain());
+            return outline;
+        }
+        let mut seen = HashMap::new();
+        for recipient in &envelope.recipients {
+            let domain = recipient.mailbox.domain();
+            let leg = *seen.entry(domain).or_insert_with(|| {
+                outline.legs.push(domain);
+                outline.legs.len() - 1
+            });
+            outline.leg_of.push(u32::try_from(leg).unwrap_or(u32::MAX));
+        }
+        outline
+    }
 }
 
 /// The time in the precision that is stored.
 pub(crate) fn whole_micros(time: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
+}
+
+/// The second a time lies in, since 1970.
+pub(crate) fn second(time: Timestamp) -> u32 {
+    u32::try_from(time.as_microsecond().div_euclid(1_000_000).max(0)).unwrap_or(u32::MAX - 1)
+}
+
+/// The first whole second that is not before a time.
+pub(crate) fn due_second(time: Timestamp) -> u32 {
+    let seconds = time
+        .as_microsecond()
+        .saturating_add(999_999)
+        .div_euclid(1_000_000);
+    u32::try_from(seconds.max(0)).unwrap_or(u32::MAX - 1)
 }

@@ -6,29 +6,28 @@
 //! fails it is tried once more on a new segment; then everything that asks for a promise is refused,
 //! but settlements are applied in memory and written as soon as the disk takes them.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::SignedDuration;
 use tokio::sync::oneshot;
 
 use super::{
     AcceptError, Committed, NotAccepting, RecipientResult, StoreError,
-    queue::{Holding, NewEntry},
+    queue::{Holding, HoldingChange, Origin, Queue},
+    report_damage,
     shared::Shared,
     spool::{
-        Current, Place, Spool, Sync,
-        record::{self, Encoded, MessageFields, SettledFields},
+        Current, Place, QUARANTINE, Recovery, Spool, Sync, put_aside, read_record,
+        record::{Encoded, Head, Record},
     },
-    state::State,
 };
-use crate::mail::{Envelope, MessageId};
+use crate::{mail::MessageId, telemetry::Stage};
 
 /// What the committer is asked.
 pub(crate) enum Job {
     /// Take a message.
     Accept {
-        message: Prepared,
         record: Encoded,
         reply: oneshot::Sender<Result<Committed, AcceptError>>,
     },
@@ -43,19 +42,14 @@ pub(crate) enum Job {
         settled: Settled,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
-    /// Keep a segment that holds a message nobody can read, until the next opening puts it aside.
-    Pin { segment: u64 },
+    /// Put a message aside that is damaged where it was read for this leg.
+    Quarantine {
+        id: MessageId,
+        leg: u32,
+        place: Place,
+    },
     /// Sync and let go.
     Close { reply: oneshot::Sender<()> },
-}
-
-/// A message on its way in.
-pub(crate) struct Prepared {
-    pub(crate) id: MessageId,
-    pub(crate) accepted: Timestamp,
-    pub(crate) envelope: Arc<Envelope>,
-    pub(crate) state: State,
-    pub(crate) body: Bytes,
 }
 
 /// A settlement on its way in.
@@ -64,51 +58,54 @@ pub(crate) struct Settled {
     pub(crate) leg: u32,
     pub(crate) results: Vec<(u32, RecipientResult)>,
     pub(crate) delay_warned: bool,
-    pub(crate) notification: Option<Prepared>,
-}
-
-/// A settlement in force that is not recorded yet.
-struct Unrecorded {
-    settled: Settled,
-    home: u64,
-    attempts: u32,
+    /// The notification and its body.
+    pub(crate) notification: Option<(Head, Bytes)>,
 }
 
 /// The committer's state.
 pub(crate) struct Store {
     spool: Spool,
     shared: Arc<Shared>,
-    unrecorded: Vec<Unrecorded>,
+    /// Settlements in force that are not recorded yet.
+    unrecorded: Vec<Encoded>,
+    /// What is not restored yet.
+    recovery: Option<Recovery>,
 }
 
 /// A job whose record waits for the write.
 enum Pending {
-    Accept {
-        message: Prepared,
-        reply: oneshot::Sender<Result<Committed, AcceptError>>,
-    },
-    Attempt {
-        id: MessageId,
+    Accept(oneshot::Sender<Result<Committed, AcceptError>>),
+    Attempt(oneshot::Sender<Result<(), StoreError>>),
+    Settle(oneshot::Sender<Result<(), StoreError>>),
+    /// A settlement that is in force already.
+    Unrecorded,
+    Quarantined {
         leg: u32,
-        number: u32,
-        home: u64,
-        reply: oneshot::Sender<Result<(), StoreError>>,
+        file: String,
+        origin: Arc<Origin>,
     },
-    Settle {
-        settled: Settled,
-        home: u64,
-        attempts: u32,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    Unrecorded(Unrecorded),
 }
 
+/// What is said once the queue is let go of.
+#[derive(Default)]
+struct Told {
+    accepted: Vec<(oneshot::Sender<Result<Committed, AcceptError>>, MessageId)>,
+    recorded: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    held: Vec<HoldingChange>,
+    quarantined: Vec<(MessageId, String, Arc<Origin>)>,
+}
+
+/// After how long a message is due again that could not be put aside.
+const QUARANTINE_DELAY: SignedDuration = SignedDuration::from_secs(60);
+
 impl Store {
-    pub(crate) fn new(spool: Spool, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(spool: Spool, recovery: Recovery, shared: Arc<Shared>) -> Self {
+        shared.queue().begin_restore();
         Self {
             spool,
             shared,
             unrecorded: Vec::new(),
+            recovery: Some(recovery),
         }
     }
 
@@ -116,44 +113,53 @@ impl Store {
     pub(crate) fn commit(&mut self, jobs: Vec<Job>) {
         let accepting = self.shared.accepting();
         let ailing = self.shared.ailing();
-        let mut batch = Vec::new();
+        let mut records = Vec::with_capacity(jobs.len());
+        let mut pending = Vec::with_capacity(jobs.len());
+        let mut damaged = Vec::new();
+        let shared = Arc::clone(&self.shared);
+        let queue = shared.queue();
         for job in jobs {
-            match job {
-                Job::Accept {
-                    message,
-                    record,
-                    reply,
-                } => match self.may_take(&accepting, &message) {
-                    Ok(()) => batch.push((record, Pending::Accept { message, reply })),
-                    Err(error) => drop(reply.send(Err(error))),
-                },
-                Job::Attempt { id, leg, reply } => batch.extend(self.attempt(id, leg, reply)),
-                Job::Settle { settled, reply } => batch.extend(self.settle(settled, reply)),
-                Job::Pin { segment } => self.spool.pin(segment),
+            let made = match job {
+                Job::Accept { record, reply } => may_take(&queue, &accepting, record, reply),
+                Job::Attempt { id, leg, reply } => attempt(&queue, id, leg, reply),
+                Job::Settle { settled, reply } => settle(&queue, settled, reply),
+                Job::Quarantine { id, leg, place } => {
+                    damaged.push((id, leg, place));
+                    None
+                }
                 Job::Close { reply } => {
                     let _ = reply.send(());
+                    None
                 }
+            };
+            if let Some((record, of)) = made {
+                records.push(record);
+                pending.push(of);
+            }
+        }
+        drop(queue);
+        for (id, leg, place) in damaged {
+            if let Some((record, of)) = self.quarantine(id, leg, place) {
+                records.push(record);
+                pending.push(of);
             }
         }
         match ailing {
-            None => drop(self.write(batch)),
-            Some(error) => self.fail(batch.into_iter().map(|(_, pending)| pending), &error),
+            None => drop(self.write(records, pending)),
+            Some(error) => self.fail(records, pending, &error),
         }
         self.shared.wake.notify_one();
     }
 
     /// Tries whether a disk that failed works again, with the settlements that were kept.
     pub(crate) fn probe(&mut self) {
-        let batch: Vec<_> = std::mem::take(&mut self.unrecorded)
-            .into_iter()
-            .map(|unrecorded| {
-                let record = encode(&unrecorded.settled, unrecorded.home, unrecorded.attempts);
-                (record, Pending::Unrecorded(unrecorded))
-            })
-            .collect();
-        let works = match batch.is_empty() {
+        let records = std::mem::take(&mut self.unrecorded);
+        let works = match records.is_empty() {
             true => self.spool.ensure_head().map_err(Arc::new),
-            false => self.write(batch),
+            false => {
+                let pending = records.iter().map(|_| Pending::Unrecorded).collect();
+                self.write(records, pending)
+            }
         };
         match works {
             Ok(()) => self.shared.set_ailing(None),
@@ -174,16 +180,44 @@ impl Store {
         }
     }
 
-    /// Compacts and removes segments, while all that is in force is also recorded.
+    /// Whether the spool is not restored yet.
+    pub(crate) fn is_restoring(&self) -> bool {
+        self.recovery.is_some()
+    }
+
+    /// Restores a part of the spool.
+    pub(crate) fn restore(&mut self) -> io::Result<()> {
+        let Some(recovery) = &mut self.recovery else {
+            return Ok(());
+        };
+        let mut damage = Vec::new();
+        let shared = &self.shared;
+        let mut on_queue = |apply: &mut dyn FnMut(&mut Queue)| apply(&mut shared.queue());
+        let stepped = recovery.step(&mut self.spool, &mut on_queue, &mut damage);
+        for damage in &damage {
+            report_damage(damage, &shared.telemetry);
+        }
+        shared.set_restoring(recovery.left());
+        if recovery.is_done() {
+            self.recovery = None;
+            let mut queue = shared.queue();
+            queue.end_restore();
+            tracing::info!(messages = queue.len(), "spool restored");
+            drop(queue);
+            shared.wake.notify_one();
+        }
+        stepped
+    }
+
+    /// Compacts and removes segments, while all that is in force is also recorded, and all that is
+    /// recorded is known.
     pub(crate) fn maintain(&mut self) {
-        if !self.unrecorded.is_empty() || self.shared.ailing().is_some() {
+        if !self.unrecorded.is_empty() || self.is_restoring() || self.is_ailing() {
             return;
         }
         let shared = Arc::clone(&self.shared);
         let moved = self.spool.compact(&mut |id| {
-            let queue = shared.queue();
-            let (place, state) = queue.current(id)?;
-            let state = state.clone();
+            let (place, state) = shared.queue().current(id)?;
             Some(Current { place, state })
         });
         match moved {
@@ -203,237 +237,266 @@ impl Store {
             .spool_segments(self.spool.segment_count());
     }
 
-    /// Syncs what is written and not synced.
-    pub(crate) fn sync(&mut self) -> io::Result<()> {
-        self.spool.sync()
+    /// Syncs what is written and not synced, and leaves the head as the next opening wants it.
+    pub(crate) fn seal(&mut self) -> io::Result<()> {
+        self.spool.seal()
     }
 
-    fn may_take(
-        &self,
-        accepting: &Result<(), NotAccepting>,
-        message: &Prepared,
-    ) -> Result<(), AcceptError> {
-        accepting.clone()?;
-        match self.shared.queue().contains(message.id) {
-            true => Err(AcceptError::Known(message.id)),
-            false => Ok(()),
+    /// Copies a damaged message aside, so that it can be taken out.
+    fn quarantine(&mut self, id: MessageId, leg: u32, place: Place) -> Option<(Encoded, Pending)> {
+        let mut queue = self.shared.queue();
+        let origin = queue.origin(id)?;
+        if queue.place(id) != Some(place) {
+            // It was moved while it was read.
+            queue.put_back(id, leg, None);
+            return None;
         }
+        drop(queue);
+        let Place {
+            segment,
+            offset,
+            length,
+        } = place;
+        let file = format!("{QUARANTINE}/{segment:016x}-{offset}-{length}.bad");
+        let disk = self.shared.disk.as_ref();
+        let kept = read_record(disk, &place)
+            .map_err(io::Error::other)
+            .and_then(|bytes| put_aside(disk, &file, &bytes));
+        if let Err(error) = kept {
+            tracing::error!(message.id = %id, %error, "damaged message could not be put aside");
+            self.put_off(id, leg);
+            return None;
+        }
+        let home = segment;
+        let record = Encoded::of(Record::Finished { id, home });
+        Some((record, Pending::Quarantined { leg, file, origin }))
     }
 
-    fn attempt(
-        &self,
-        id: MessageId,
-        leg: u32,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    ) -> Option<(Encoded, Pending)> {
-        let queue = self.shared.queue();
-        let (Some(number), Some((place, _))) = (queue.next_attempt(id, leg), queue.current(id))
-        else {
-            drop(reply.send(Err(StoreError::UnknownClaim(id))));
-            return None;
-        };
-        let home = place.segment;
-        let pending = Pending::Attempt {
-            id,
-            leg,
-            number,
-            home,
-            reply,
-        };
-        Some((record::attempt(id, home, leg, number), pending))
-    }
-
-    fn settle(
-        &self,
-        settled: Settled,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    ) -> Option<(Encoded, Pending)> {
-        let queue = self.shared.queue();
-        let current = queue.current(settled.id);
-        let current = current.filter(|_| queue.is_claimed(settled.id, settled.leg));
-        let Some((place, state)) = current else {
-            drop(reply.send(Err(StoreError::UnknownClaim(settled.id))));
-            return None;
-        };
-        let home = place.segment;
-        let leg = state.legs.get(settled.leg as usize);
-        let attempts = leg.map_or(0, |leg| leg.attempts);
-        let record = encode(&settled, home, attempts);
-        let pending = Pending::Settle {
-            settled,
-            home,
-            attempts,
-            reply,
-        };
-        Some((record, pending))
+    fn put_off(&self, id: MessageId, leg: u32) {
+        let due = self.shared.clock.wall() + QUARANTINE_DELAY;
+        self.shared.queue().put_back(id, leg, Some(due));
     }
 
     /// Writes a batch, twice if need be, and applies it.
-    fn write(&mut self, batch: Vec<(Encoded, Pending)>) -> Result<(), Arc<io::Error>> {
-        if batch.is_empty() {
+    fn write(
+        &mut self,
+        records: Vec<Encoded>,
+        pending: Vec<Pending>,
+    ) -> Result<(), Arc<io::Error>> {
+        if records.is_empty() {
             return Ok(());
         }
-        let (records, pending): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let only_attempts = pending
-            .iter()
-            .all(|pending| matches!(pending, Pending::Attempt { .. }));
+        let only_attempts = pending.iter().all(|of| matches!(of, Pending::Attempt(_)));
         let sync = if only_attempts {
             Sync::Later
         } else {
             Sync::Now
         };
-        let started = self.shared.clock.monotonic();
+        let started = self.shared.begin_write();
         let written = self.spool.append(&records, sync).or_else(|error| {
             tracing::warn!(%error, "spool write failed, trying a new segment");
             self.spool.append(&records, sync)
         });
+        let took = self.shared.end_write(started);
         match written {
             Ok(places) => {
-                let took = self.shared.clock.monotonic().saturating_sub(started);
-                self.applied(pending, &places, sync, took);
+                if sync == Sync::Now {
+                    let accepts = |of: &&Pending| matches!(of, Pending::Accept(_));
+                    let messages = pending.iter().filter(accepts).count();
+                    self.shared.telemetry.spool_batch(messages, took);
+                }
+                self.applied(records, pending, &places);
                 Ok(())
             }
             Err(error) => {
                 tracing::error!(%error, "spool write failed, mail is refused until it works");
                 let error = Arc::new(error);
                 self.shared.set_ailing(Some(Arc::clone(&error)));
-                self.fail(pending, &error);
+                self.fail(records, pending, &error);
                 Err(error)
             }
         }
     }
 
-    fn applied(&mut self, batch: Vec<Pending>, places: &[Place], sync: Sync, took: Duration) {
-        let accepts = |p: &&Pending| matches!(p, Pending::Accept { .. });
-        if sync == Sync::Now {
-            let messages = batch.iter().filter(accepts).count();
-            self.shared.telemetry.spool_batch(messages, took);
-        }
-        for (pending, place) in batch.into_iter().zip(places) {
-            match pending {
-                Pending::Accept { message, reply } => {
-                    let id = message.id;
-                    self.take_in(message, place);
-                    drop(reply.send(Ok(Committed { id })));
-                }
-                Pending::Attempt {
-                    id,
-                    leg,
-                    number,
-                    home,
-                    reply,
-                } => {
-                    self.spool.refer(place.segment, home);
-                    self.shared.queue().start_attempt(id, leg, number);
-                    drop(reply.send(Ok(())));
-                }
-                Pending::Settle {
-                    settled,
-                    home,
-                    reply,
-                    ..
-                } => {
-                    self.spool.refer(place.segment, home);
-                    self.put_in_force(&settled);
-                    if let Some(notification) = settled.notification {
-                        self.take_in(notification, place);
-                    }
-                    drop(reply.send(Ok(())));
-                }
-                Pending::Unrecorded(Unrecorded { settled, home, .. }) => {
-                    self.spool.refer(place.segment, home);
-                    if let Some(notification) = settled.notification {
-                        self.take_in(notification, place);
-                    }
-                }
+    fn applied(&mut self, records: Vec<Encoded>, pending: Vec<Pending>, places: &[Place]) {
+        let mut told = Told::default();
+        let shared = Arc::clone(&self.shared);
+        let mut queue = shared.queue();
+        for ((record, of), place) in records.into_iter().zip(pending).zip(places) {
+            if let Some((_, home)) = record.record.subject() {
+                self.spool.refer(place.segment, home);
             }
+            match (of, &record.record) {
+                (Pending::Accept(reply), Record::Message(head)) => {
+                    told.accepted.push((reply, head.id));
+                }
+                (Pending::Attempt(reply), record) => {
+                    if let Record::Attempt {
+                        id, leg, number, ..
+                    } = record
+                    {
+                        queue.start_attempt(*id, *leg, *number);
+                    }
+                    told.recorded.push(reply);
+                }
+                (Pending::Settle(reply), record) => {
+                    self.put_in_force(&mut queue, record);
+                    told.recorded.push(reply);
+                }
+                (Pending::Quarantined { file, origin, .. }, Record::Finished { id, .. }) => {
+                    if let Some(place) = queue.remove(*id) {
+                        self.spool.release(&place);
+                    }
+                    told.quarantined.push((*id, file, origin));
+                }
+                (Pending::Accept(_) | Pending::Quarantined { .. } | Pending::Unrecorded, _) => {}
+            }
+            self.take_in(&mut queue, record, place, &mut told);
+        }
+        drop(queue);
+        self.tell(told);
+    }
+
+    fn tell(&self, told: Told) {
+        for (reply, id) in told.accepted {
+            drop(reply.send(Ok(Committed { id })));
+        }
+        for reply in told.recorded {
+            drop(reply.send(Ok(())));
+        }
+        if told.held.is_empty() && told.quarantined.is_empty() {
+            return;
+        }
+        let now = self.shared.clock.wall();
+        for change in told.held {
+            self.shared.tell_holding(&change, now);
+        }
+        for (id, file, origin) in told.quarantined {
+            self.shared.telemetry.quarantined();
+            self.shared
+                .tell(id, &origin, Stage::Quarantined { file }, now);
         }
     }
 
-    fn fail(&mut self, batch: impl IntoIterator<Item = Pending>, error: &Arc<io::Error>) {
+    fn fail(&mut self, records: Vec<Encoded>, pending: Vec<Pending>, error: &Arc<io::Error>) {
         let failed = || StoreError::Disk(Arc::clone(error));
-        for pending in batch {
-            match pending {
-                Pending::Accept { reply, .. } => {
+        for (record, of) in records.into_iter().zip(pending) {
+            match of {
+                Pending::Accept(reply) => {
                     drop(reply.send(Err(AcceptError::Disk(Arc::clone(error)))));
                 }
-                Pending::Attempt { reply, .. } => drop(reply.send(Err(failed()))),
-                Pending::Settle {
-                    settled,
-                    home,
-                    attempts,
-                    reply,
-                } => {
-                    self.put_in_force(&settled);
-                    self.unrecorded.push(Unrecorded {
-                        settled,
-                        home,
-                        attempts,
-                    });
+                Pending::Attempt(reply) => drop(reply.send(Err(failed()))),
+                Pending::Settle(reply) => {
+                    let shared = Arc::clone(&self.shared);
+                    self.put_in_force(&mut shared.queue(), &record.record);
+                    self.unrecorded.push(record);
                     drop(reply.send(Err(failed())));
                 }
-                Pending::Unrecorded(unrecorded) => self.unrecorded.push(unrecorded),
+                Pending::Unrecorded => self.unrecorded.push(record),
+                Pending::Quarantined { leg, .. } => {
+                    if let Some((id, _)) = record.record.subject() {
+                        self.put_off(id, leg);
+                    }
+                }
             }
         }
     }
 
-    fn put_in_force(&mut self, settled: &Settled) {
-        let done = self.shared.queue().settle(
-            settled.id,
-            settled.leg,
-            &settled.results,
-            settled.delay_warned,
-        );
-        if let Some(place) = done {
+    fn put_in_force(&mut self, queue: &mut Queue, record: &Record) {
+        let Record::Settled {
+            id,
+            leg,
+            results,
+            delay_warned,
+            ..
+        } = record
+        else {
+            return;
+        };
+        if let Some(place) = queue.settle(*id, *leg, results, *delay_warned) {
             self.spool.release(&place);
         }
     }
 
-    fn take_in(&mut self, message: Prepared, place: &Place) {
-        if message.state.is_finished() {
+    /// Queues the message that a record brings.
+    fn take_in(&mut self, queue: &mut Queue, record: Encoded, place: &Place, told: &mut Told) {
+        let Encoded { record, body, .. } = record;
+        let Some(head) = record
+            .into_message()
+            .filter(|head| !head.state.is_finished())
+        else {
             return;
-        }
+        };
         self.spool.hold(place);
         let now = self.shared.clock.wall();
-        let envelope = Arc::clone(&message.envelope);
-        let id = message.id;
-        let entry = NewEntry {
-            id,
-            accepted: message.accepted,
-            envelope: message.envelope,
-            state: message.state,
-            place: *place,
-            body: Some(message.body),
-        };
-        let holding = self.shared.queue().insert(entry, now);
-        if holding == Holding::Held {
-            self.shared.tell_holding(id, &envelope, holding, now);
+        let id = head.id;
+        let holding = queue.insert(head, body, *place, now);
+        if holding == Holding::Held
+            && let Some(origin) = queue.origin(id)
+        {
+            let now = holding;
+            told.held.push(HoldingChange { id, origin, now });
         }
     }
 }
 
-fn encode(settled: &Settled, home: u64, attempts: u32) -> Encoded {
-    let notification = settled.notification.as_ref().map(Prepared::fields);
-    record::settled(&SettledFields {
+type Made = Option<(Encoded, Pending)>;
+
+fn may_take(
+    queue: &Queue,
+    accepting: &Result<(), NotAccepting>,
+    record: Encoded,
+    reply: oneshot::Sender<Result<Committed, AcceptError>>,
+) -> Made {
+    let id = record.record.message().map(|head| head.id);
+    let refused = match (accepting, id) {
+        (Err(error), _) => Some(AcceptError::NotAccepting(error.clone())),
+        (Ok(()), Some(id)) if queue.contains(id) => Some(AcceptError::Known(id)),
+        (Ok(()), _) => None,
+    };
+    match refused {
+        None => Some((record, Pending::Accept(reply))),
+        Some(error) => {
+            drop(reply.send(Err(error)));
+            None
+        }
+    }
+}
+
+fn attempt(
+    queue: &Queue,
+    id: MessageId,
+    leg: u32,
+    reply: oneshot::Sender<Result<(), StoreError>>,
+) -> Made {
+    let Some((attempts, place)) = queue.attempts(id, leg) else {
+        drop(reply.send(Err(StoreError::UnknownClaim(id))));
+        return None;
+    };
+    let record = Record::Attempt {
+        id,
+        home: place.segment,
+        leg,
+        number: attempts + 1,
+    };
+    Some((Encoded::of(record), Pending::Attempt(reply)))
+}
+
+fn settle(queue: &Queue, settled: Settled, reply: oneshot::Sender<Result<(), StoreError>>) -> Made {
+    let Some((attempts, place)) = queue.attempts(settled.id, settled.leg) else {
+        drop(reply.send(Err(StoreError::UnknownClaim(settled.id))));
+        return None;
+    };
+    let (notification, body) = settled.notification.unzip();
+    let record = Record::Settled {
         id: settled.id,
-        home,
+        home: place.segment,
         leg: settled.leg,
         attempts,
         delay_warned: settled.delay_warned,
-        results: &settled.results,
+        results: settled.results,
         notification,
-    })
-}
-
-impl Prepared {
-    /// The fields to encode.
-    pub(crate) fn fields(&self) -> MessageFields<'_> {
-        MessageFields {
-            id: self.id,
-            accepted: self.accepted,
-            state: &self.state,
-            envelope: &self.envelope,
-            body: &self.body,
-        }
-    }
+    };
+    let record = Encoded::new(record, body.unwrap_or_default());
+    Some((record, Pending::Settle(reply)))
 }

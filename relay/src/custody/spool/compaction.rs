@@ -1,18 +1,23 @@
 //! Compaction: what is needed of a mostly dead segment is written again to the head, so that the
 //! segment can go.
 //!
-//! Promises: the copies are on stable storage before the old segment is removed, so a crash leaves
-//! both (the newer counts) or one. A segment with damage is left alone, unless
-//! that damage was put aside when the spool was opened. At most as many bytes are
-//! written as were appended, over time.
+//! Promises: a step reads and writes about a megabyte, so that nobody waits long behind it; over
+//! time at most as many bytes are written as were appended. The copies are on stable storage before
+//! the old segment is removed, so a crash leaves both (the newer counts) or one. A segment with
+//! damage is left alone, unless that damage was put aside when the spool was opened.
 
-use std::{collections::HashSet, io};
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+};
+
+use bytes::Bytes;
 
 use super::{
     Place, Segment, Spool, Sync,
-    format::{SegmentHeader, Stretch, marker_of_first_record, scan},
-    record::{self, Encoded, MessageFields, MessageRecord, Record},
-    recovery::load,
+    format::{RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, Stretch, scan_from},
+    record::{self, Encoded, Head, INDEX, Record, TRAILER},
+    segment_name,
 };
 use crate::{custody::state::State, mail::MessageId};
 
@@ -29,44 +34,157 @@ pub(crate) struct Moved {
     pub(crate) to: Place,
 }
 
-/// What is to be written of a segment.
+/// A compaction under way.
+pub(super) struct Compaction {
+    victim: u64,
+    marker: u64,
+    /// How far it was read.
+    at: u64,
+    chunk: usize,
+    /// Messages of other segments whose state was written already.
+    told: HashSet<MessageId>,
+}
+
+/// What is to be written of a chunk.
 #[derive(Default)]
 struct Rewrite {
     records: Vec<Encoded>,
     /// By record: the message it moves, and from where.
     moves: Vec<Option<(MessageId, Place)>>,
     /// Segments the records refer to.
-    homes: HashSet<u64>,
-    told: HashSet<MessageId>,
+    homes: BTreeSet<u64>,
 }
 
+/// How a chunk was read.
+enum Chunk {
+    /// Up to there, which is not the end.
+    Until(u64),
+    /// Up to the end of the segment.
+    End,
+    /// Not all of it can be read.
+    Damaged,
+}
+
+/// Bytes one step reads, unless a record is longer.
+const CHUNK: usize = 1 << 20;
+
 impl Spool {
-    /// Compacts one segment if that is worth it and within the budget. `current` tells of messages
-    /// that are not done. The moves have happened on disk; the caller repeats them in its index.
+    /// Goes on with the compaction of a segment, or begins one if that is worth it and within the
+    /// budget. `current` tells of messages that are not done. The moves have happened on disk; the
+    /// caller repeats them in its index.
     pub(crate) fn compact(
         &mut self,
         current: &mut dyn FnMut(MessageId) -> Option<Current>,
     ) -> io::Result<Vec<Moved>> {
-        let Some(victim) = self.victim() else {
-            return Ok(Vec::new());
+        let mut job = match self.compaction.take() {
+            Some(job) => job,
+            None => match self.victim() {
+                Some(victim) => self.begin_compaction(victim)?,
+                None => return Ok(Vec::new()),
+            },
         };
-        let mut bytes = load(self.disk.as_ref(), victim)?;
-        if let Some(segment) = self.segments.get(&victim) {
-            // What lies behind was written by an append that failed.
-            bytes.truncate(usize::try_from(segment.length).unwrap_or(usize::MAX));
+        let mut rewrite = Rewrite::default();
+        let chunk = self.read_chunk(&mut job, &mut rewrite, current)?;
+        let moved = self.write_rewrite(&job, rewrite)?;
+        match chunk {
+            Chunk::Until(at) => {
+                job.at = at;
+                self.compaction = Some(job);
+            }
+            Chunk::End if self.segments.get(&job.victim).is_some_and(|s| s.live == 0) => {
+                // Everything needed of the segment is elsewhere.
+                if let Some(segment) = self.segments.get_mut(&job.victim) {
+                    segment.refers.clear();
+                }
+            }
+            Chunk::End | Chunk::Damaged => {
+                tracing::error!(
+                    segment = job.victim,
+                    "damaged segment is kept, not compacted"
+                );
+                self.pin(job.victim);
+            }
         }
-        let Some(rewrite) = self.rewrite(victim, &bytes, current) else {
-            tracing::error!(segment = victim, "damaged segment is kept, not compacted");
-            self.pin(victim);
-            return Ok(Vec::new());
+        Ok(moved)
+    }
+
+    fn begin_compaction(&mut self, victim: u64) -> io::Result<Compaction> {
+        let mut bytes = [0; SEGMENT_HEADER + RECORD_HEADER];
+        let file = self.disk.open(&segment_name(victim))?;
+        file.read_at(0, &mut bytes)?;
+        // Every record starts with the marker.
+        let first = bytes.get(SEGMENT_HEADER..SEGMENT_HEADER + 8);
+        let first = first.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+        let header = SegmentHeader::decode(&bytes);
+        Ok(Compaction {
+            victim,
+            marker: header.map(|header| header.marker).or(first).unwrap_or(0),
+            at: SEGMENT_HEADER as u64,
+            chunk: CHUNK,
+            told: HashSet::new(),
+        })
+    }
+
+    /// Reads on and gathers what is needed.
+    fn read_chunk(
+        &self,
+        job: &mut Compaction,
+        rewrite: &mut Rewrite,
+        current: &mut dyn FnMut(MessageId) -> Option<Current>,
+    ) -> io::Result<Chunk> {
+        let Some(segment) = self.segments.get(&job.victim) else {
+            return Ok(Chunk::End);
         };
+        // What lies behind its length was written by an append that failed.
+        let left = usize::try_from(segment.length.saturating_sub(job.at)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; left.min(job.chunk)];
+        let file = self.disk.open(&segment_name(job.victim))?;
+        file.read_at(job.at, &mut bytes)?;
+        let bytes = Bytes::from(bytes);
+        for stretch in scan_from(&bytes, 0, job.marker) {
+            match stretch {
+                Stretch::Record { header, .. } if matches!(header.kind, INDEX | TRAILER) => {}
+                Stretch::Record { header, payload } => {
+                    let offset = job.at + (payload.start - RECORD_HEADER) as u64;
+                    let payload = bytes.slice(payload);
+                    match record::decode(header.kind, header.version, &payload) {
+                        Ok((record, body)) => {
+                            self.retell(job, &record, rewrite, current);
+                            let place = (job.victim, offset);
+                            if let Some(head) = record.into_message() {
+                                rewrite.message(place, head, payload.slice(body), current);
+                            }
+                        }
+                        Err(_) if segment.damaged => {}
+                        Err(_) => return Ok(Chunk::Damaged),
+                    }
+                }
+                Stretch::Torn(range) if bytes.len() < left => {
+                    // Its record goes on behind the chunk.
+                    if range.start == 0 {
+                        job.chunk = job.chunk.saturating_mul(2);
+                    } else {
+                        job.chunk = CHUNK;
+                    }
+                    return Ok(Chunk::Until(job.at + range.start as u64));
+                }
+                Stretch::Damaged(_) | Stretch::Torn(_) if segment.damaged => {}
+                Stretch::Damaged(_) | Stretch::Torn(_) => return Ok(Chunk::Damaged),
+            }
+        }
+        Ok(match bytes.len() < left {
+            true => Chunk::Until(job.at + bytes.len() as u64),
+            false => Chunk::End,
+        })
+    }
+
+    fn write_rewrite(&mut self, job: &Compaction, rewrite: Rewrite) -> io::Result<Vec<Moved>> {
         if rewrite.records.is_empty() {
-            self.strip(victim);
             return Ok(Vec::new());
         }
         let credit = self.credit;
         let places = self.append(&rewrite.records, Sync::Now)?;
-        let written: u64 = places.iter().map(|place| place.weight).sum();
+        let written: u64 = places.iter().map(|place| u64::from(place.length)).sum();
         self.credit = credit.saturating_sub(written);
         let mut moved = Vec::new();
         for (place, from) in places.iter().zip(&rewrite.moves) {
@@ -81,18 +199,10 @@ impl Spool {
                 self.refer(place.segment, home);
             }
             if let Some(head) = self.segments.get_mut(&place.segment) {
-                head.supersedes.insert(victim);
+                head.supersedes.insert(job.victim);
             }
         }
-        self.strip(victim);
         Ok(moved)
-    }
-
-    /// Everything needed of the segment is elsewhere.
-    fn strip(&mut self, number: u64) {
-        if let Some(segment) = self.segments.get_mut(&number) {
-            segment.refers.clear();
-        }
     }
 
     /// The segment with the most dead bytes, once dead bytes exceed both the live ones and the
@@ -128,73 +238,31 @@ impl Spool {
             .map(|(number, _)| number)
     }
 
-    /// What is needed of a segment; `None` when not all that lives in it can be read.
-    fn rewrite(
-        &self,
-        victim: u64,
-        bytes: &[u8],
-        current: &mut dyn FnMut(MessageId) -> Option<Current>,
-    ) -> Option<Rewrite> {
-        let segment = self.segments.get(&victim)?;
-        let marker = match SegmentHeader::decode(bytes) {
-            Some(header) => header.marker,
-            None if segment.damaged => marker_of_first_record(bytes)?,
-            None => return None,
-        };
-        let mut rewrite = Rewrite::default();
-        for stretch in scan(bytes, marker) {
-            let Stretch::Record { header, payload } = stretch else {
-                if segment.damaged {
-                    continue;
-                }
-                return None;
-            };
-            let start = payload.start as u64;
-            let payload = bytes.get(payload)?;
-            match record::decode(header.kind, header.version, payload).ok()? {
-                Record::Message(message) => rewrite.message(victim, start, &message, current),
-                Record::Settled {
-                    id,
-                    home,
-                    notification,
-                    ..
-                } => {
-                    self.retell(victim, (id, home), &mut rewrite, current);
-                    if let Some(message) = notification {
-                        rewrite.message(victim, start, &message, current);
-                    }
-                }
-                Record::Attempt { id, home, .. }
-                | Record::State { id, home, .. }
-                | Record::Finished { id, home } => {
-                    self.retell(victim, (id, home), &mut rewrite, current);
-                }
-            }
-        }
-        let found = rewrite.moves.iter().flatten().count() as u64;
-        (found == segment.live).then_some(rewrite)
-    }
-
     /// A record about a message of another segment: its whole state stands for it, as long as that
     /// segment is there.
     fn retell(
         &self,
-        victim: u64,
-        (id, home): (MessageId, u64),
+        job: &mut Compaction,
+        record: &Record,
         rewrite: &mut Rewrite,
         current: &mut dyn FnMut(MessageId) -> Option<Current>,
     ) {
-        if home == victim || !self.segments.contains_key(&home) || !rewrite.told.insert(id) {
+        let Some((id, home)) = record.subject() else {
+            return;
+        };
+        let is_there = home != job.victim && self.segments.contains_key(&home);
+        if !is_there || !job.told.insert(id) {
             return;
         }
-        match current(id) {
-            Some(current) if current.place.segment == home => {
-                rewrite.push(record::state(id, home, &current.state), None);
+        let record = match current(id) {
+            Some(Current { place, state }) if place.segment == home => {
+                Record::State { id, home, state }
             }
             // A newer copy elsewhere carries its state.
             Some(_) => return,
-            None => rewrite.push(record::finished(id, home), None),
-        }
+            None => Record::Finished { id, home },
+        };
+        rewrite.push(Encoded::of(record), None);
         rewrite.homes.insert(home);
     }
 }
@@ -207,26 +275,26 @@ impl Rewrite {
 
     fn message(
         &mut self,
-        victim: u64,
-        start: u64,
-        message: &MessageRecord<'_>,
+        (victim, offset): (u64, u64),
+        head: Head,
+        body: Bytes,
         current: &mut dyn FnMut(MessageId) -> Option<Current>,
     ) {
-        let Some(current) = current(message.id) else {
+        let Some(current) = current(head.id) else {
             return;
         };
-        let here = start + message.body_start as u64;
-        if current.place.segment != victim || current.place.body != here {
+        if (current.place.segment, current.place.offset) != (victim, offset) {
             return;
         }
-        let body = bytes::Bytes::copy_from_slice(message.body);
-        let encoded = record::message(&MessageFields {
-            id: message.id,
-            accepted: message.accepted,
-            state: &current.state,
-            envelope: &message.envelope,
-            body: &body,
-        });
-        self.push(encoded, Some((message.id, current.place)));
+        let id = head.id;
+        let message = Head {
+            state: current.state,
+            ..head
+        };
+        let record = Record::Moved {
+            from: victim,
+            message,
+        };
+        self.push(Encoded::new(record, body), Some((id, current.place)));
     }
 }

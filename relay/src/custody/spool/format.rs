@@ -9,9 +9,11 @@ use std::ops::Range;
 /// First bytes of every segment.
 const MAGIC: [u8; 8] = *b"POSTRSEG";
 /// Newest segment format this relay writes and reads.
-pub(crate) const SEGMENT_VERSION: u16 = 1;
+pub(crate) const SEGMENT_VERSION: u16 = 2;
 /// Bytes of a segment header.
-pub(crate) const SEGMENT_HEADER: usize = 32;
+pub(crate) const SEGMENT_HEADER: usize = 44;
+/// Bytes of its first part, which every version has.
+const SEGMENT_NAME: usize = 32;
 /// Bytes of a record header.
 pub(crate) const RECORD_HEADER: usize = 24;
 /// Largest payload: far above any message size limit, far below what a u32 counts.
@@ -26,6 +28,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) number: u64,
     /// Random bytes every record of the segment starts with.
     pub(crate) marker: u64,
+    /// The segment whose failed write is repeated in this one; 0 for none.
+    pub(crate) repeats: u64,
 }
 
 impl SegmentHeader {
@@ -38,24 +42,43 @@ impl SegmentHeader {
         put(&mut rest, &[0; 2]);
         put(&mut rest, &self.number.to_le_bytes());
         put(&mut rest, &self.marker.to_le_bytes());
-        let sum = crc32fast::hash(bytes.get(..SEGMENT_HEADER - 4).unwrap_or_default());
-        if let Some(end) = bytes.get_mut(SEGMENT_HEADER - 4..) {
-            end.copy_from_slice(&sum.to_le_bytes());
+        put_sum(&mut bytes, 0, SEGMENT_NAME);
+        if let Some(repeats) = bytes.get_mut(SEGMENT_NAME..SEGMENT_HEADER - 4) {
+            repeats.copy_from_slice(&self.repeats.to_le_bytes());
         }
+        put_sum(&mut bytes, SEGMENT_NAME, SEGMENT_HEADER);
         bytes
     }
 
     /// The header of a segment's bytes; `None` when it is damaged or cut short.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let header = bytes.get(..SEGMENT_HEADER)?;
-        let (body, sum) = header.split_at_checked(SEGMENT_HEADER - 4)?;
-        let intact = body.starts_with(&MAGIC) && read_u32(sum, 0)? == crc32fast::hash(body);
-        intact.then_some(Self {
-            version: u16::from_le_bytes(body.get(8..10)?.try_into().ok()?),
-            number: read_u64(body, 12)?,
-            marker: read_u64(body, 20)?,
+        let name = summed(bytes, 0, SEGMENT_NAME).filter(|name| name.starts_with(&MAGIC))?;
+        let version = u16::from_le_bytes(name.get(8..10)?.try_into().ok()?);
+        let repeats = match version {
+            SEGMENT_VERSION => read_u64(summed(bytes, SEGMENT_NAME, SEGMENT_HEADER)?, 0)?,
+            _ => 0,
+        };
+        Some(Self {
+            version,
+            number: read_u64(name, 12)?,
+            marker: read_u64(name, 20)?,
+            repeats,
         })
     }
+}
+
+/// Writes the sum of `bytes[from..to - 4]` to the four bytes behind them.
+fn put_sum(bytes: &mut [u8], from: usize, to: usize) {
+    let sum = crc32fast::hash(bytes.get(from..to - 4).unwrap_or_default());
+    if let Some(end) = bytes.get_mut(to - 4..to) {
+        end.copy_from_slice(&sum.to_le_bytes());
+    }
+}
+
+/// `bytes[from..to - 4]`, if the four bytes behind them are their sum.
+fn summed(bytes: &[u8], from: usize, to: usize) -> Option<&[u8]> {
+    let part = bytes.get(from..to - 4)?;
+    (read_u32(bytes, to - 4)? == crc32fast::hash(part)).then_some(part)
 }
 
 /// What stands in front of a payload.
@@ -80,19 +103,16 @@ impl RecordHeader {
         put(&mut rest, &self.length.to_le_bytes());
         put(&mut rest, &[self.kind, self.version, 0, 0]);
         put(&mut rest, &self.payload_sum.to_le_bytes());
-        let sum = crc32fast::hash(bytes.get(..RECORD_HEADER - 4).unwrap_or_default());
-        if let Some(end) = bytes.get_mut(RECORD_HEADER - 4..) {
-            end.copy_from_slice(&sum.to_le_bytes());
-        }
+        put_sum(&mut bytes, 0, RECORD_HEADER);
         bytes
     }
 
     /// The header at the start of `bytes`; `None` when there is none that is intact.
     fn decode(bytes: &[u8], marker: u64) -> Option<Self> {
-        let header = bytes.get(..RECORD_HEADER)?;
-        let (body, sum) = header.split_at_checked(RECORD_HEADER - 4)?;
-        let intact = read_u64(body, 0)? == marker && read_u32(sum, 0)? == crc32fast::hash(body);
-        intact.then_some(Self {
+        // The marker first: it rules most bytes out without a sum.
+        let is_marked = read_u64(bytes, 0)? == marker;
+        let body = is_marked.then(|| summed(bytes, 0, RECORD_HEADER))??;
+        Some(Self {
             length: read_u32(body, 8)?,
             kind: *body.get(12)?,
             version: *body.get(13)?,
@@ -119,8 +139,12 @@ pub(crate) enum Stretch {
 
 /// All of a segment's bytes behind the header, in order and without gaps.
 pub(crate) fn scan(bytes: &[u8], marker: u64) -> Vec<Stretch> {
+    scan_from(bytes, SEGMENT_HEADER, marker)
+}
+
+/// All of a part of a segment from `position` on.
+pub(crate) fn scan_from(bytes: &[u8], mut position: usize, marker: u64) -> Vec<Stretch> {
     let mut stretches = Vec::new();
-    let mut position = SEGMENT_HEADER;
     while position < bytes.len() {
         if let Some((header, payload)) = record_at(bytes, position, marker) {
             position = payload.end;
@@ -141,6 +165,12 @@ pub(crate) fn scan(bytes: &[u8], marker: u64) -> Vec<Stretch> {
 pub(crate) fn marker_of_first_record(bytes: &[u8]) -> Option<u64> {
     let marker = read_u64(bytes, SEGMENT_HEADER)?;
     record_at(bytes, SEGMENT_HEADER, marker).map(|_| marker)
+}
+
+/// The one record that `bytes` is, of whatever segment.
+pub(crate) fn only_record(bytes: &[u8]) -> Option<(RecordHeader, Range<usize>)> {
+    let found = record_at(bytes, 0, read_u64(bytes, 0)?)?;
+    (found.1.end == bytes.len()).then_some(found)
 }
 
 fn record_at(bytes: &[u8], position: usize, marker: u64) -> Option<(RecordHeader, Range<usize>)> {

@@ -10,8 +10,10 @@
 //! no message lives in it and none of the segments it refers to or supersedes is left may it go:
 //! else a message that was done would come back with the older segment.
 
+mod codec;
 mod compaction;
 pub(crate) mod format;
+pub(crate) mod index;
 pub(crate) mod record;
 mod recovery;
 
@@ -23,12 +25,17 @@ use std::{
 
 use bytes::Bytes;
 
+use compaction::Compaction;
 pub(crate) use compaction::Current;
 use format::{RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader};
-use record::Encoded;
-pub(crate) use recovery::{Damage, Restored};
+use index::Index;
+use record::{Encoded, Head as MessageHead};
+pub(crate) use recovery::{Damage, DamageKind, Recovery, put_aside};
 
-use crate::ports::{Disk, DiskFile, DiskLock, Random};
+use crate::{
+    mail::MessageId,
+    ports::{Disk, DiskFile, DiskLock, Random},
+};
 
 /// Where corrupt bytes are put aside.
 pub(crate) const QUARANTINE: &str = "quarantine";
@@ -43,10 +50,11 @@ pub(crate) struct Spool {
     segments: BTreeMap<u64, Segment>,
     head: Option<Head>,
     next_number: u64,
-    /// A head that failed, whose tail the next one may repeat.
-    abandoned: Option<u64>,
+    /// A head that failed, whose tail the next one may repeat; 0 for none.
+    abandoned: u64,
     /// Bytes compaction may write: as many as were appended, up to [`CREDIT_SEGMENTS`] segments.
     credit: u64,
+    compaction: Option<Compaction>,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -75,6 +83,7 @@ struct Head {
     file: Box<dyn DiskFile>,
     length: u64,
     synced: u64,
+    index: Index,
 }
 
 /// Whether an append returns before or after the sync.
@@ -92,27 +101,28 @@ pub(crate) enum Sync {
 pub(crate) struct Place {
     /// The segment.
     pub(crate) segment: u64,
-    /// Offset of the body in it.
-    pub(crate) body: u64,
-    /// Bytes of the body.
-    pub(crate) body_length: u32,
+    /// Where in it the record starts.
+    pub(crate) offset: u64,
     /// Bytes of the whole record.
-    pub(crate) weight: u64,
+    pub(crate) length: u32,
 }
 
-/// Why a body could not be read back.
+/// A message as it is read back.
+#[derive(Debug)]
+pub(crate) struct ReadBack {
+    pub(crate) head: MessageHead,
+    pub(crate) body: Bytes,
+}
+
+/// Why a message could not be read back.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     /// The disk failed.
-    #[error("body cannot be read: {0}")]
+    #[error("record cannot be read: {0}")]
     Disk(#[from] io::Error),
     /// The bytes are not those that were written.
-    #[error("body of {length} bytes at {offset} of segment {segment:016x} is damaged")]
-    Damaged {
-        segment: u64,
-        offset: u64,
-        length: u32,
-    },
+    #[error("record of {} bytes at {} of segment {:016x} is damaged", .0.length, .0.offset, .0.segment)]
+    Damaged(Place),
 }
 
 /// Segments' worth of compaction that may be saved up.
@@ -130,7 +140,10 @@ impl Spool {
         };
         match write_records(&mut head, records, sync) {
             Ok(places) => {
-                let written = places.iter().map(|place| place.weight).sum::<u64>();
+                let written = places
+                    .iter()
+                    .map(|place| u64::from(place.length))
+                    .sum::<u64>();
                 self.credit = (self.credit + written).min(CREDIT_SEGMENTS * self.segment_bytes);
                 if let Some(segment) = self.segments.get_mut(&head.number) {
                     segment.length = head.length;
@@ -153,8 +166,7 @@ impl Spool {
             .as_ref()
             .is_some_and(|head| head.length >= self.segment_bytes)
         {
-            self.sync()?;
-            self.head = None;
+            self.seal()?;
         }
         if self.head.is_none() {
             self.head = Some(self.begin()?);
@@ -162,27 +174,32 @@ impl Spool {
         Ok(())
     }
 
-    /// Syncs what was appended with [`Sync::Later`].
-    pub(crate) fn sync(&mut self) -> io::Result<()> {
+    /// Ends the head with its index, on stable storage. The next append begins another.
+    pub(crate) fn seal(&mut self) -> io::Result<()> {
         let Some(mut head) = self.head.take() else {
             return Ok(());
         };
-        if head.synced < head.length {
-            if let Err(error) = head.file.sync_data() {
-                self.abandon(&head);
-                return Err(error);
+        let sealed = write_index(head.file.as_ref(), head.length, head.marker, &head.index);
+        match sealed {
+            Ok(length) => {
+                head.length = length;
+                if let Some(segment) = self.segments.get_mut(&head.number) {
+                    segment.length = length;
+                }
+                Ok(())
             }
-            head.synced = head.length;
+            Err(error) => {
+                self.abandon(&head);
+                Err(error)
+            }
         }
-        self.head = Some(head);
-        Ok(())
     }
 
     /// A message lives at `place` from now on.
     pub(crate) fn hold(&mut self, place: &Place) {
         if let Some(segment) = self.segments.get_mut(&place.segment) {
             segment.live += 1;
-            segment.live_bytes += place.weight;
+            segment.live_bytes += u64::from(place.length);
         }
     }
 
@@ -190,7 +207,7 @@ impl Spool {
     pub(crate) fn release(&mut self, place: &Place) {
         if let Some(segment) = self.segments.get_mut(&place.segment) {
             segment.live = segment.live.saturating_sub(1);
-            segment.live_bytes = segment.live_bytes.saturating_sub(place.weight);
+            segment.live_bytes = segment.live_bytes.saturating_sub(place.length.into());
         }
     }
 
@@ -255,7 +272,11 @@ impl Spool {
             version: SEGMENT_VERSION,
             number: self.next_number,
             marker: self.random.next_u64(),
+            repeats: self.abandoned,
         };
+        if header.number > MAX_SEGMENT {
+            return Err(io::Error::other("spool has used up its segment numbers"));
+        }
         let name = segment_name(header.number);
         let file = self.disk.create(&name)?;
         let begun = file
@@ -272,16 +293,21 @@ impl Spool {
         let length = SEGMENT_HEADER as u64;
         let segment = Segment {
             length,
-            supersedes: self.abandoned.take().into_iter().collect(),
+            supersedes: (self.abandoned != 0)
+                .then_some(self.abandoned)
+                .into_iter()
+                .collect(),
             ..Segment::default()
         };
         self.segments.insert(header.number, segment);
+        self.abandoned = 0;
         Ok(Head {
             number: header.number,
             marker: header.marker,
             file,
             length,
             synced: length,
+            index: Index::new(header.number, header.repeats),
         })
     }
 
@@ -299,7 +325,7 @@ impl Spool {
             segment.length = head.synced;
             segment.suspect = true;
         }
-        self.abandoned = Some(head.number);
+        self.abandoned = head.number;
     }
 }
 
@@ -308,63 +334,102 @@ pub(crate) fn segment_name(number: u64) -> String {
     format!("{number:016x}.seg")
 }
 
-/// Reads a body back and checks it.
-pub(crate) fn read_body(disk: &dyn Disk, place: &Place) -> Result<Bytes, ReadError> {
-    let damaged = || ReadError::Damaged {
-        segment: place.segment,
-        offset: place.body,
-        length: place.body_length,
-    };
-    let file = disk.open(&segment_name(place.segment))?;
-    let mut bytes = vec![0; SUM_LENGTH + place.body_length as usize];
-    match file.read_at(place.body - SUM_LENGTH as u64, &mut bytes) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged()),
-        other => other?,
-    }
-    // The sum of the body stands in front of it.
-    let mut sum = Bytes::from(bytes);
-    let body = sum.split_off(SUM_LENGTH);
-    if sum != crc32fast::hash(&body).to_le_bytes().as_slice() {
-        return Err(damaged());
-    }
-    Ok(body)
+/// Reads a message back and checks it.
+pub(crate) fn read_back(
+    disk: &dyn Disk,
+    place: &Place,
+    id: MessageId,
+) -> Result<ReadBack, ReadError> {
+    let bytes = read_record(disk, place)?;
+    let message = format::only_record(&bytes).and_then(|(header, payload)| {
+        let bytes = Bytes::from(bytes);
+        let payload = bytes.slice(payload);
+        let (record, body) = record::decode(header.kind, header.version, &payload).ok()?;
+        let head = record.into_message().filter(|head| head.id == id)?;
+        Some(ReadBack {
+            head,
+            body: payload.slice(body),
+        })
+    });
+    message.ok_or(ReadError::Damaged(*place))
 }
 
-/// Bytes of the sum in front of a body.
-const SUM_LENGTH: usize = 4;
+/// The bytes of a record, whatever they are.
+pub(crate) fn read_record(disk: &dyn Disk, place: &Place) -> Result<Vec<u8>, ReadError> {
+    let file = disk.open(&segment_name(place.segment))?;
+    let mut bytes = vec![0; place.length as usize];
+    match file.read_at(place.offset, &mut bytes) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(ReadError::Damaged(*place))
+        }
+        other => Ok(other.map(|()| bytes)?),
+    }
+}
+
+/// Segments are numbered by 32 bits in memory: one a second for 136 years.
+const MAX_SEGMENT: u64 = u32::MAX as u64 - 1;
+
+/// Writes a segment's index and trailer behind its `length` bytes, and syncs. The new length.
+fn write_index(file: &dyn DiskFile, length: u64, marker: u64, index: &Index) -> io::Result<u64> {
+    let payload = index.encode();
+    let header = header_of(record::INDEX, payload.len(), crc32fast::hash(&payload))?;
+    let mut trailer = length.to_le_bytes().to_vec();
+    trailer.extend(header.length.to_le_bytes());
+    let trailer_sum = crc32fast::hash(&trailer);
+    let trailer_header = header_of(record::TRAILER, trailer.len(), trailer_sum)?;
+    let parts: [&[u8]; 4] = [
+        &header.encode(marker),
+        &payload,
+        &trailer_header.encode(marker),
+        &trailer,
+    ];
+    file.write_at(length, &parts)?;
+    file.sync_data()?;
+    Ok(length + parts.iter().map(|part| part.len() as u64).sum::<u64>())
+}
+
+fn header_of(kind: u8, length: usize, payload_sum: u32) -> io::Result<RecordHeader> {
+    let length = u32::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    Ok(RecordHeader {
+        length,
+        kind,
+        version: record::VERSION,
+        payload_sum,
+    })
+}
 
 fn write_records(head: &mut Head, records: &[Encoded], sync: Sync) -> io::Result<Vec<Place>> {
     let mut headers = Vec::with_capacity(records.len());
     let mut places = Vec::with_capacity(records.len());
     let mut end = head.length;
     for record in records {
-        let length = u32::try_from(record.payload_length())
-            .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        let header = RecordHeader {
-            length,
-            kind: record.kind,
-            version: record::VERSION,
-            payload_sum: record.sum,
-        };
+        let header = header_of(record.kind, record.payload_length(), record.sum)?;
         headers.push(header.encode(head.marker));
-        let weight = RECORD_HEADER as u64 + u64::from(length);
+        let length = header.length + RECORD_HEADER as u32;
         places.push(Place {
             segment: head.number,
-            body: end + RECORD_HEADER as u64 + record.head.len() as u64,
-            body_length: u32::try_from(record.body.len()).unwrap_or(u32::MAX),
-            weight,
+            offset: end,
+            length,
         });
-        end += weight;
+        end += u64::from(length);
     }
     let mut parts: Vec<&[u8]> = Vec::with_capacity(records.len() * 3);
     for (header, record) in headers.iter().zip(records) {
-        parts.extend([header.as_slice(), &record.head, &record.body]);
+        parts.extend([header.as_slice(), &record.head]);
+        if !record.body.is_empty() {
+            parts.push(&record.body);
+        }
     }
     head.file.write_at(head.length, &parts)?;
     head.length = end;
     if sync == Sync::Now {
         head.file.sync_data()?;
         head.synced = end;
+    }
+    for (place, record) in places.iter().zip(records) {
+        let offset = u32::try_from(place.offset)
+            .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        head.index.add(&record.record, offset, place.length);
     }
     Ok(places)
 }

@@ -3,25 +3,28 @@
 //! Promises: pure; [`decode`] of what was encoded gives the same back; bytes that are no record of
 //! a known kind and version give an error, never a panic. Little-endian throughout.
 
+use std::{ops::Range, sync::Arc};
+
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::codec::{Reader, put_length, put_state};
 use crate::{
     custody::{
         RecipientResult,
-        state::{LegState, Progress, State},
+        state::{Outline, State},
     },
     mail::{Envelope, MessageId},
 };
 
 /// Version of every payload this relay writes.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// One record. `home` is the segment that holds the message's own record.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Record<'a> {
-    /// A message with its state: accepted, or moved here by compaction. Replaces an earlier one.
-    Message(MessageRecord<'a>),
+pub(crate) enum Record {
+    /// A message that was accepted, with its state. Replaces an earlier one.
+    Message(Head),
     /// An attempt is about to be made.
     Attempt {
         id: MessageId,
@@ -38,7 +41,7 @@ pub(crate) enum Record<'a> {
         attempts: u32,
         delay_warned: bool,
         results: Vec<(u32, RecipientResult)>,
-        notification: Option<MessageRecord<'a>>,
+        notification: Option<Head>,
     },
     /// The whole state, standing for every earlier record about the message but its own.
     State {
@@ -48,24 +51,23 @@ pub(crate) enum Record<'a> {
     },
     /// Nothing more is to be done for the message.
     Finished { id: MessageId, home: u64 },
+    /// A message with its state, moved here by compaction from another segment.
+    Moved { from: u64, message: Head },
 }
 
-/// A message as stored.
+/// A message without its body.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct MessageRecord<'a> {
+pub(crate) struct Head {
     pub(crate) id: MessageId,
     pub(crate) accepted: Timestamp,
     pub(crate) state: State,
-    pub(crate) envelope: Envelope,
-    /// Headers and body.
-    pub(crate) body: &'a [u8],
-    /// Where the body starts in the payload.
-    pub(crate) body_start: usize,
+    pub(crate) envelope: Arc<Envelope>,
 }
 
 /// A record ready to be written: `head` then `body`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Encoded {
+    pub(crate) record: Record,
     pub(crate) kind: u8,
     pub(crate) head: Vec<u8>,
     pub(crate) body: Bytes,
@@ -73,9 +75,9 @@ pub(crate) struct Encoded {
 }
 
 /// Why a payload with a right checksum is still no record.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
-    /// Written by a newer relay.
+    /// Written by a newer relay, in a segment that says it is not.
     #[error("record kind {kind} version {version} is not known")]
     Unknown { kind: u8, version: u8 },
     /// Not what its kind looks like.
@@ -88,6 +90,11 @@ const ATTEMPT: u8 = 2;
 const SETTLED: u8 = 3;
 const STATE: u8 = 4;
 const FINISHED: u8 = 5;
+const MOVED: u8 = 6;
+/// What the segment holds: see [`super::index`].
+pub(crate) const INDEX: u8 = 7;
+/// Where the index is: see [`super::index`].
+pub(crate) const TRAILER: u8 = 8;
 
 impl Encoded {
     /// Bytes of the payload.
@@ -95,11 +102,15 @@ impl Encoded {
         self.head.len() + self.body.len()
     }
 
-    fn new(kind: u8, head: Vec<u8>, body: Bytes, body_sum: crc32fast::Hasher) -> Self {
+    /// A record with a body, which may be empty.
+    pub(crate) fn new(record: Record, body: Bytes) -> Self {
+        let mut head = Vec::with_capacity(320);
+        let kind = put(&mut head, &record, &body);
         let mut sum = crc32fast::Hasher::new();
         sum.update(&head);
-        sum.combine(&body_sum);
+        sum.update(&body);
         Self {
+            record,
             kind,
             head,
             body,
@@ -107,56 +118,106 @@ impl Encoded {
         }
     }
 
-    fn small(kind: u8, head: Vec<u8>) -> Self {
-        Self::new(kind, head, Bytes::new(), crc32fast::Hasher::new())
+    /// A record about a message.
+    pub(crate) fn of(record: Record) -> Self {
+        Self::new(record, Bytes::new())
     }
 }
 
-/// A message's fields, to be encoded.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MessageFields<'a> {
-    pub(crate) id: MessageId,
-    pub(crate) accepted: Timestamp,
-    pub(crate) state: &'a State,
-    pub(crate) envelope: &'a Envelope,
-    pub(crate) body: &'a Bytes,
+impl Record {
+    /// The message the record brings, if it does.
+    pub(crate) fn message(&self) -> Option<&Head> {
+        match self {
+            Self::Message(message)
+            | Self::Moved { message, .. }
+            | Self::Settled {
+                notification: Some(message),
+                ..
+            } => Some(message),
+            Self::Settled { .. }
+            | Self::Attempt { .. }
+            | Self::State { .. }
+            | Self::Finished { .. } => None,
+        }
+    }
+
+    /// The same, taken out.
+    pub(crate) fn into_message(self) -> Option<Head> {
+        match self {
+            Self::Message(message)
+            | Self::Moved { message, .. }
+            | Self::Settled {
+                notification: Some(message),
+                ..
+            } => Some(message),
+            Self::Settled { .. }
+            | Self::Attempt { .. }
+            | Self::State { .. }
+            | Self::Finished { .. } => None,
+        }
+    }
+
+    /// The message it is about and that message's segment, where it is not the one it brings.
+    pub(crate) fn subject(&self) -> Option<(MessageId, u64)> {
+        match self {
+            Self::Attempt { id, home, .. }
+            | Self::Settled { id, home, .. }
+            | Self::State { id, home, .. }
+            | Self::Finished { id, home } => Some((*id, *home)),
+            Self::Message(_) | Self::Moved { .. } => None,
+        }
+    }
 }
 
-/// Encodes a message.
-pub(crate) fn message(fields: &MessageFields<'_>) -> Encoded {
-    let mut head = Vec::with_capacity(256);
-    let body_sum = put_message(&mut head, fields);
-    Encoded::new(MESSAGE, head, fields.body.clone(), body_sum)
+fn put(head: &mut Vec<u8>, record: &Record, body: &Bytes) -> u8 {
+    if let Some((id, home)) = record.subject() {
+        head.extend(id.to_u128().to_le_bytes());
+        head.extend(home.to_le_bytes());
+    }
+    match record {
+        Record::Message(message) => {
+            put_message(head, message, body);
+            MESSAGE
+        }
+        Record::Attempt { leg, number, .. } => {
+            head.extend(leg.to_le_bytes());
+            head.extend(number.to_le_bytes());
+            ATTEMPT
+        }
+        Record::Settled {
+            leg,
+            attempts,
+            delay_warned,
+            results,
+            notification,
+            ..
+        } => {
+            head.extend(leg.to_le_bytes());
+            head.extend(attempts.to_le_bytes());
+            head.push(u8::from(*delay_warned));
+            put_results(head, results);
+            head.push(u8::from(notification.is_some()));
+            if let Some(notification) = notification {
+                put_message(head, notification, body);
+            }
+            SETTLED
+        }
+        Record::State { state, .. } => {
+            put_state(head, state);
+            STATE
+        }
+        Record::Finished { .. } => FINISHED,
+        Record::Moved { from, message } => {
+            head.extend(from.to_le_bytes());
+            put_message(head, message, body);
+            MOVED
+        }
+    }
 }
 
-/// Encodes that an attempt is about to be made.
-pub(crate) fn attempt(id: MessageId, home: u64, leg: u32, number: u32) -> Encoded {
-    let mut head = subject(id, home);
-    head.extend(leg.to_le_bytes());
-    head.extend(number.to_le_bytes());
-    Encoded::small(ATTEMPT, head)
-}
-
-/// A settlement's fields, to be encoded.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SettledFields<'a> {
-    pub(crate) id: MessageId,
-    pub(crate) home: u64,
-    pub(crate) leg: u32,
-    pub(crate) attempts: u32,
-    pub(crate) delay_warned: bool,
-    pub(crate) results: &'a [(u32, RecipientResult)],
-    pub(crate) notification: Option<MessageFields<'a>>,
-}
-
-/// Encodes what became of recipients of a leg.
-pub(crate) fn settled(fields: &SettledFields<'_>) -> Encoded {
-    let mut head = subject(fields.id, fields.home);
-    head.extend(fields.leg.to_le_bytes());
-    head.extend(fields.attempts.to_le_bytes());
-    head.push(u8::from(fields.delay_warned));
-    put_length(&mut head, fields.results.len());
-    for (recipient, result) in fields.results {
+fn put_results(head: &mut Vec<u8>, results: &[(u32, RecipientResult)]) {
+    put_length(head, results.len());
+    for (recipient, result) in results {
         head.extend(recipient.to_le_bytes());
         match result {
             RecipientResult::Delivered => head.push(1),
@@ -169,233 +230,123 @@ pub(crate) fn settled(fields: &SettledFields<'_>) -> Encoded {
             }
         }
     }
-    let Some(notification) = &fields.notification else {
-        head.push(0);
-        return Encoded::small(SETTLED, head);
-    };
-    head.push(1);
-    let body_sum = put_message(&mut head, notification);
-    Encoded::new(SETTLED, head, notification.body.clone(), body_sum)
 }
 
-/// Encodes the whole state of a message.
-pub(crate) fn state(id: MessageId, home: u64, state: &State) -> Encoded {
-    let mut head = subject(id, home);
-    put_state(&mut head, state);
-    Encoded::small(STATE, head)
+/// Appends all of a message but its body.
+fn put_message(head: &mut Vec<u8>, message: &Head, body: &Bytes) {
+    head.extend(message.id.to_u128().to_le_bytes());
+    head.extend(message.accepted.as_microsecond().to_le_bytes());
+    put_state(head, &message.state);
+    let at = head.len();
+    put_length(head, 0);
+    serde_json::to_writer(&mut *head, &*message.envelope)
+        .expect("an envelope is strings, lists and enums, all of which JSON can hold");
+    let length = u32::try_from(head.len() - at - 4).unwrap_or(u32::MAX);
+    if let Some(place) = head.get_mut(at..at + 4) {
+        place.copy_from_slice(&length.to_le_bytes());
+    }
+    put_length(head, body.len());
 }
 
-/// Encodes that a message is done.
-pub(crate) fn finished(id: MessageId, home: u64) -> Encoded {
-    Encoded::small(FINISHED, subject(id, home))
-}
-
-/// Reads a payload.
-pub(crate) fn decode(kind: u8, version: u8, payload: &[u8]) -> Result<Record<'_>, DecodeError> {
-    if version != VERSION || !(MESSAGE..=FINISHED).contains(&kind) {
+/// Reads a payload: the record, and where in the payload its body lies.
+pub(crate) fn decode(
+    kind: u8,
+    version: u8,
+    payload: &[u8],
+) -> Result<(Record, Range<usize>), DecodeError> {
+    if version != VERSION || !(MESSAGE..=MOVED).contains(&kind) {
         return Err(DecodeError::Unknown { kind, version });
     }
-    let mut reader = Reader { payload, at: 0 };
+    let mut reader = Reader::new(payload);
     let record = match kind {
-        MESSAGE => reader.message().map(Record::Message),
-        ATTEMPT => reader.attempt(),
-        SETTLED => reader.settled(),
-        STATE => reader.state_record(),
-        _ => reader
-            .subject()
-            .map(|(id, home)| Record::Finished { id, home }),
+        MESSAGE => message(&mut reader).map(|(head, body)| (Record::Message(head), body)),
+        MOVED => moved(&mut reader),
+        SETTLED => settled(&mut reader),
+        _ => small(kind, &mut reader).map(|record| (record, 0..0)),
     };
     record
-        .filter(|_| reader.at == payload.len())
+        .filter(|_| reader.is_at_end())
         .ok_or(DecodeError::Malformed { kind })
 }
 
-fn subject(id: MessageId, home: u64) -> Vec<u8> {
-    let mut head = Vec::with_capacity(48);
-    head.extend(id.to_u128().to_le_bytes());
-    head.extend(home.to_le_bytes());
-    head
+fn message(reader: &mut Reader<'_>) -> Option<(Head, Range<usize>)> {
+    let id = reader.id()?;
+    let accepted = reader.time()?;
+    let state = reader.state()?;
+    let length = reader.u32()?;
+    let envelope: Envelope = serde_json::from_slice(reader.take(length as usize)?).ok()?;
+    let length = reader.u32()?;
+    let body = reader.skip(length as usize)?;
+    let legs = Outline::of(&envelope).legs.len();
+    let head = Head {
+        id,
+        accepted,
+        state,
+        envelope: Arc::new(envelope),
+    };
+    let fits = head.state.fits(head.envelope.recipients.len(), legs);
+    fits.then_some((head, body))
 }
 
-/// Appends all of a message but its body, and returns the body's sum.
-fn put_message(head: &mut Vec<u8>, fields: &MessageFields<'_>) -> crc32fast::Hasher {
-    head.extend(fields.id.to_u128().to_le_bytes());
-    head.extend(fields.accepted.as_microsecond().to_le_bytes());
-    put_state(head, fields.state);
-    let envelope = serde_json::to_vec(fields.envelope)
-        .expect("an envelope is strings, lists and enums, all of which JSON can hold");
-    put_length(head, envelope.len());
-    head.extend(envelope);
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(fields.body);
-    put_length(head, fields.body.len());
-    head.extend(sum.clone().finalize().to_le_bytes());
-    sum
+fn moved(reader: &mut Reader<'_>) -> Option<(Record, Range<usize>)> {
+    let from = reader.u64()?;
+    let (message, body) = message(reader)?;
+    Some((Record::Moved { from, message }, body))
 }
 
-fn put_state(head: &mut Vec<u8>, state: &State) {
-    put_length(head, state.legs.len());
-    for leg in &state.legs {
-        head.extend(leg.attempts.to_le_bytes());
-        head.push(u8::from(leg.delay_warned));
-        head.extend(leg.due.as_microsecond().to_le_bytes());
+fn settled(reader: &mut Reader<'_>) -> Option<(Record, Range<usize>)> {
+    let (id, home) = (reader.id()?, reader.u64()?);
+    let leg = reader.u32()?;
+    let attempts = reader.u32()?;
+    let delay_warned = reader.flag()?;
+    let count = reader.u32()?;
+    let mut results = Vec::new();
+    for _ in 0..count {
+        results.push((reader.u32()?, result(reader)?));
     }
-    put_length(head, state.recipients.len());
-    head.extend(state.recipients.iter().map(|progress| match progress {
-        Progress::Pending => 0_u8,
-        Progress::Delivered => 1,
-        Progress::Bounced => 2,
-        Progress::Expired => 3,
-        Progress::Suppressed => 4,
-    }));
+    let (notification, body) = match reader.flag()? {
+        true => message(reader).map(|(head, body)| (Some(head), body))?,
+        false => (None, 0..0),
+    };
+    let record = Record::Settled {
+        id,
+        home,
+        leg,
+        attempts,
+        delay_warned,
+        results,
+        notification,
+    };
+    Some((record, body))
 }
 
-/// Lengths fit: custody refuses what exceeds [`super::format::MAX_PAYLOAD`] before it is encoded.
-fn put_length(head: &mut Vec<u8>, length: usize) {
-    head.extend(u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-}
-
-struct Reader<'a> {
-    payload: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let end = self.at.checked_add(length)?;
-        let bytes = self.payload.get(self.at..end)?;
-        self.at = end;
-        Some(bytes)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(self.array()?))
-    }
-
-    fn flag(&mut self) -> Option<bool> {
-        match self.array()? {
-            [0] => Some(false),
-            [1] => Some(true),
-            _ => None,
-        }
-    }
-
-    fn time(&mut self) -> Option<Timestamp> {
-        Timestamp::from_microsecond(i64::from_le_bytes(self.array()?)).ok()
-    }
-
-    fn id(&mut self) -> Option<MessageId> {
-        Some(MessageId::from_u128(u128::from_le_bytes(self.array()?)))
-    }
-
-    fn subject(&mut self) -> Option<(MessageId, u64)> {
-        Some((self.id()?, u64::from_le_bytes(self.array()?)))
-    }
-
-    fn message(&mut self) -> Option<MessageRecord<'a>> {
-        let id = self.id()?;
-        let accepted = self.time()?;
-        let state = self.state()?;
-        let length = self.u32()?;
-        let envelope: Envelope = serde_json::from_slice(self.take(length as usize)?).ok()?;
-        let length = self.u32()?;
-        // The record's own sum covers the body too; this one serves reading the body alone.
-        self.u32()?;
-        let body_start = self.at;
-        let body = self.take(length as usize)?;
-        state.fits(&envelope).then_some(MessageRecord {
-            id,
-            accepted,
-            state,
-            envelope,
-            body,
-            body_start,
-        })
-    }
-
-    fn attempt(&mut self) -> Option<Record<'a>> {
-        let (id, home) = self.subject()?;
-        Some(Record::Attempt {
+fn small(kind: u8, reader: &mut Reader<'_>) -> Option<Record> {
+    let (id, home) = (reader.id()?, reader.u64()?);
+    Some(match kind {
+        ATTEMPT => Record::Attempt {
             id,
             home,
-            leg: self.u32()?,
-            number: self.u32()?,
-        })
-    }
-
-    fn settled(&mut self) -> Option<Record<'a>> {
-        let (id, home) = self.subject()?;
-        let leg = self.u32()?;
-        let attempts = self.u32()?;
-        let delay_warned = self.flag()?;
-        let count = self.u32()?;
-        let mut results = Vec::new();
-        for _ in 0..count {
-            results.push((self.u32()?, self.result()?));
-        }
-        let notification = match self.flag()? {
-            true => Some(self.message()?),
-            false => None,
-        };
-        Some(Record::Settled {
+            leg: reader.u32()?,
+            number: reader.u32()?,
+        },
+        STATE => Record::State {
             id,
             home,
-            leg,
-            attempts,
-            delay_warned,
-            results,
-            notification,
-        })
-    }
+            state: reader.state()?,
+        },
+        _ => Record::Finished { id, home },
+    })
+}
 
-    fn result(&mut self) -> Option<RecipientResult> {
-        match self.array()? {
-            [1] => Some(RecipientResult::Delivered),
-            [2] => Some(RecipientResult::Bounced),
-            [3] => Some(RecipientResult::Expired),
-            [4] => Some(RecipientResult::Suppressed),
-            [5] => Some(RecipientResult::Deferred {
-                until: self.time()?,
-            }),
-            _ => None,
-        }
-    }
-
-    fn state_record(&mut self) -> Option<Record<'a>> {
-        let (id, home) = self.subject()?;
-        Some(Record::State {
-            id,
-            home,
-            state: self.state()?,
-        })
-    }
-
-    fn state(&mut self) -> Option<State> {
-        let count = self.u32()?;
-        let mut legs = Vec::new();
-        for _ in 0..count {
-            legs.push(LegState {
-                attempts: self.u32()?,
-                delay_warned: self.flag()?,
-                due: self.time()?,
-            });
-        }
-        let count = self.u32()?;
-        let recipients = self.take(count as usize)?.iter().map(|byte| match byte {
-            0 => Some(Progress::Pending),
-            1 => Some(Progress::Delivered),
-            2 => Some(Progress::Bounced),
-            3 => Some(Progress::Expired),
-            4 => Some(Progress::Suppressed),
-            _ => None,
-        });
-        Some(State {
-            legs,
-            recipients: recipients.collect::<Option<_>>()?,
-        })
+fn result(reader: &mut Reader<'_>) -> Option<RecipientResult> {
+    match reader.u8()? {
+        1 => Some(RecipientResult::Delivered),
+        2 => Some(RecipientResult::Bounced),
+        3 => Some(RecipientResult::Expired),
+        4 => Some(RecipientResult::Suppressed),
+        5 => Some(RecipientResult::Deferred {
+            until: reader.time()?,
+        }),
+        _ => None,
     }
 }

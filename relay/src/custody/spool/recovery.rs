@@ -1,50 +1,57 @@
-//! Opening the spool: reads every segment in order and brings back what is not done.
+//! Opening the spool and bringing back what is not done.
 //!
-//! Promises: a torn tail of the last segment is cut off, damage elsewhere is copied to
-//! `quarantine/` and reported, and neither keeps the rest from being read. Nothing is removed that
-//! could not be put aside. A second opening finds what the first one found.
+//! Flow: opening looks at names and headers only. Then, a step at a time and while mail comes in
+//! already, each segment's index is read, or the segment itself where it has no good one, and what
+//! it says is applied to the queue, segment by segment in their order.
+//!
+//! Promises: a torn tail is cut off, damage elsewhere is copied to `quarantine/` and reported, and
+//! neither keeps the rest from being read. Nothing is removed that could not be put aside. A second
+//! opening finds what the first one found.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, VecDeque},
     io,
+    ops::Range,
     sync::Arc,
 };
-
-use jiff::Timestamp;
 
 use super::{
     LOCK, Place, QUARANTINE, Segment, Spool,
     format::{
         RECORD_HEADER, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader, Stretch,
-        marker_of_first_record, scan,
+        marker_of_first_record, only_record, scan,
     },
-    record::{self, DecodeError, MessageRecord, Record},
-    segment_name,
+    index::{Change, Index, Indexed},
+    record::{self, INDEX, TRAILER},
+    segment_name, write_index,
 };
 use crate::{
-    custody::{OpenError, state::State},
-    mail::{Envelope, MessageId},
-    ports::{Disk, Random},
+    custody::{
+        OpenError,
+        queue::{Queue, Restored},
+    },
+    mail::MessageId,
+    ports::{Disk, DiskFile, Random},
 };
 
-/// An opened spool and what it holds.
-pub(crate) struct Opened {
-    pub(crate) spool: Spool,
-    /// Messages that are not done.
-    pub(crate) messages: Vec<Restored>,
-    /// What could not be read.
-    pub(crate) damage: Vec<Damage>,
+/// What is left to bring back.
+pub(crate) struct Recovery {
+    segments: VecDeque<u64>,
+    /// Times the next one could not be read.
+    failures: u32,
+    reading: Option<Reading>,
 }
 
-/// A message as it was before the restart.
-#[derive(Debug)]
-pub(crate) struct Restored {
-    pub(crate) id: MessageId,
-    pub(crate) accepted: Timestamp,
-    pub(crate) state: State,
-    pub(crate) envelope: Envelope,
-    pub(crate) place: Place,
+/// A segment that is being applied.
+struct Reading {
+    number: u64,
+    index: Index,
+    changes: VecDeque<(MessageId, Change)>,
+    messages: VecDeque<(MessageId, Indexed)>,
 }
+
+/// Runs what it is given on the queue, which is locked for as long.
+pub(crate) type OnQueue<'a> = dyn FnMut(&mut dyn FnMut(&mut Queue)) + 'a;
 
 /// Bytes that are no record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,19 +59,35 @@ pub(crate) struct Damage {
     pub(crate) segment: u64,
     pub(crate) offset: u64,
     pub(crate) length: u64,
-    /// Whether it is what a crash leaves of an unsynced write, and no alarm.
-    pub(crate) torn: bool,
+    /// What it is taken for.
+    pub(crate) kind: DamageKind,
     /// The file it was copied to; `None` when that failed and the segment is kept instead.
     pub(crate) file: Option<String>,
 }
 
+/// What damage is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DamageKind {
+    /// What a crash leaves of an unsynced write, and no alarm.
+    Torn,
+    /// Something that was readable once.
+    Bad,
+}
+
+/// Entries of an index that one step applies: some 2 ms.
+const STEP: usize = 2048;
+/// Times a segment may fail to be read before it is left out.
+const MAX_FAILURES: u32 = 5;
+/// Bytes of a trailer's payload.
+const TRAILER_PAYLOAD: usize = 12;
+
 impl Spool {
-    /// Locks and reads the spool in `disk`.
+    /// Locks the spool in `disk`, and finds its segments.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         random: Arc<dyn Random>,
         segment_bytes: u64,
-    ) -> Result<Opened, OpenError> {
+    ) -> Result<(Self, Recovery), OpenError> {
         let lock = disk.lock(LOCK).map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock => OpenError::Locked,
             _ => failed("locking", source),
@@ -77,260 +100,370 @@ impl Spool {
         let numbers: Vec<u64> = names.iter().filter_map(|n| segment_number(n)).collect();
         let used = aside.iter().filter_map(|n| segment_number(n));
         let next_number = numbers.iter().copied().chain(used).max().unwrap_or(0) + 1;
-        let mut reading = Reading {
-            disk: disk.as_ref(),
-            messages: HashMap::new(),
-            homes: HashMap::new(),
-            segments: BTreeMap::new(),
-            damage: Vec::new(),
-        };
-        for number in &numbers {
-            reading.segment(*number, Some(number) == numbers.last())?;
+        let mut segments = BTreeMap::new();
+        for number in numbers {
+            let found = look_at(disk.as_ref(), number)?;
+            segments.extend(found.map(|segment| (number, segment)));
         }
-        let (messages, damage) = (reading.messages, reading.damage);
-        let mut spool = Self {
-            segments: reading.segments,
+        let recovery = Recovery {
+            segments: segments.keys().copied().collect(),
+            failures: 0,
+            reading: None,
+        };
+        let spool = Self {
+            segments,
             disk,
             random,
-            segment_bytes,
+            segment_bytes: segment_bytes.min(MAX_SEGMENT_BYTES),
             head: None,
             next_number,
-            abandoned: None,
+            abandoned: 0,
             credit: 0,
+            compaction: None,
             _lock: lock,
         };
-        for message in messages.values() {
-            spool.hold(&message.place);
-        }
-        Ok(Opened {
-            spool,
-            messages: messages.into_values().collect(),
-            damage,
-        })
+        Ok((spool, recovery))
     }
-}
 
-struct Reading<'a> {
-    disk: &'a dyn Disk,
-    messages: HashMap<MessageId, Restored>,
-    /// Where the newest copy of each message lies, done ones included.
-    homes: HashMap<MessageId, u64>,
-    segments: BTreeMap<u64, Segment>,
-    damage: Vec<Damage>,
-}
-
-impl Reading<'_> {
-    fn segment(&mut self, number: u64, is_last: bool) -> Result<(), OpenError> {
-        let name = segment_name(number);
-        let bytes = load(self.disk, number).map_err(|e| failed(&name, e))?;
-        if bytes.len() <= SEGMENT_HEADER {
-            // Begun but never written to: its header is stable before its first record is written.
-            return self
-                .disk
-                .remove(&name)
-                .and_then(|()| self.disk.sync_directory(""))
-                .map_err(|e| failed(&name, e));
+    /// The index of a segment: as stored, or made from its records. `None` when nothing of it can
+    /// be read and it was put aside.
+    fn index(&mut self, number: u64, damage: &mut Vec<Damage>) -> io::Result<Option<Index>> {
+        let file = self.disk.open(&segment_name(number))?;
+        if let Some(index) = stored_index(file.as_ref(), number)? {
+            return Ok(Some(index));
         }
-        let Some(marker) = self.marker(number, &bytes)? else {
-            return self.set_aside_whole(number, bytes.len());
+        let bytes = load(self.disk.as_ref(), number)?;
+        let header = SegmentHeader::decode(&bytes);
+        let Some(marker) =
+            header.map_or_else(|| marker_of_first_record(&bytes), |h| Some(h.marker))
+        else {
+            self.put_segment_aside(number, bytes.len(), damage)?;
+            return Ok(None);
         };
-        let segment = Segment {
-            length: bytes.len() as u64,
-            ..Segment::default()
-        };
-        self.segments.insert(number, segment);
-        if SegmentHeader::decode(&bytes).is_none() {
-            self.quarantine(number, &bytes, 0..SEGMENT_HEADER, Torn::No);
+        let found = damage.len();
+        let mut index = Index::new(number, header.map_or(0, |header| header.repeats));
+        if header.is_none() {
+            damage.push(self.quarantine(number, &bytes, 0..SEGMENT_HEADER, DamageKind::Bad));
         }
+        let mut length = bytes.len() as u64;
         for stretch in scan(&bytes, marker) {
             match stretch {
                 Stretch::Record { header, payload } => {
-                    let start = payload.start;
+                    let whole = payload.start - RECORD_HEADER..payload.end;
                     let payload = bytes.get(payload).unwrap_or_default();
+                    if matches!(header.kind, INDEX | TRAILER) {
+                        continue;
+                    }
                     match record::decode(header.kind, header.version, payload) {
-                        Ok(record) => self.record(number, start, payload.len(), record),
-                        Err(DecodeError::Unknown { version, .. }) => {
-                            return Err(newer(number, u16::from(version), record::VERSION.into()));
+                        Ok((record, _)) => {
+                            let offset = u32::try_from(whole.start).map_err(io::Error::other)?;
+                            let length = u32::try_from(whole.len()).map_err(io::Error::other)?;
+                            index.add(&record, offset, length);
                         }
-                        Err(DecodeError::Malformed { .. }) => {
-                            let range = start - RECORD_HEADER..start + payload.len();
-                            self.quarantine(number, &bytes, range, Torn::No);
+                        Err(_) => {
+                            damage.push(self.quarantine(number, &bytes, whole, DamageKind::Bad));
                         }
                     }
                 }
-                Stretch::Damaged(range) => self.quarantine(number, &bytes, range, Torn::No),
-                Stretch::Torn(range) if is_last => {
-                    let from = range.start as u64;
-                    self.quarantine(number, &bytes, range, Torn::Yes);
-                    self.cut(number, from).map_err(|e| failed(&name, e))?;
+                Stretch::Damaged(range) => {
+                    damage.push(self.quarantine(number, &bytes, range, DamageKind::Bad));
                 }
-                Stretch::Torn(range) => self.quarantine(number, &bytes, range, Torn::No),
-            }
-        }
-        Ok(())
-    }
-
-    /// The marker of a segment; `None` when there is no telling.
-    fn marker(&self, number: u64, bytes: &[u8]) -> Result<Option<u64>, OpenError> {
-        match SegmentHeader::decode(bytes) {
-            Some(header) if header.version > SEGMENT_VERSION => {
-                Err(newer(number, header.version, SEGMENT_VERSION))
-            }
-            Some(header) => Ok(Some(header.marker)),
-            None => Ok(marker_of_first_record(bytes)),
-        }
-    }
-
-    fn record(&mut self, number: u64, start: usize, length: usize, record: Record<'_>) {
-        match record {
-            Record::Message(message) => self.message(number, start, length, message),
-            Record::Attempt {
-                id,
-                home,
-                leg,
-                number: attempt,
-            } => {
-                self.refer(number, home);
-                if let Some(message) = self.messages.get_mut(&id) {
-                    message.state.start_attempt(leg, attempt);
+                Stretch::Torn(range) => {
+                    length = range.start as u64;
+                    damage.push(self.quarantine(number, &bytes, range, DamageKind::Torn));
+                    file.truncate(length)?;
+                    file.sync_data()?;
                 }
             }
-            Record::Settled {
-                id,
-                home,
-                leg,
-                attempts,
-                delay_warned,
-                results,
-                notification,
-            } => {
-                self.refer(number, home);
-                if let Some(message) = self.messages.get_mut(&id) {
-                    message.state.start_attempt(leg, attempts);
-                    message.state.settle(leg, &results, delay_warned);
-                }
-                self.drop_finished(id);
-                if let Some(notification) = notification {
-                    self.message(number, start, length, notification);
-                }
-            }
-            Record::State { id, home, state } => {
-                self.refer(number, home);
-                if let Some(message) = self.messages.get_mut(&id)
-                    && state.fits(&message.envelope)
-                {
-                    message.state = state;
-                }
-                self.drop_finished(id);
-            }
-            Record::Finished { id, home } => {
-                self.refer(number, home);
-                self.messages.remove(&id);
-            }
         }
-    }
-
-    fn message(&mut self, number: u64, start: usize, length: usize, found: MessageRecord<'_>) {
-        let id = found.id;
-        if let Some(home) = self.homes.insert(id, number)
-            && home != number
-            && let Some(segment) = self.segments.get_mut(&number)
-        {
-            segment.supersedes.insert(home);
+        if !damage.iter().skip(found).any(|d| d.kind == DamageKind::Bad) {
+            length = index_later(file.as_ref(), length, marker, &index);
         }
-        let restored = Restored {
-            id,
-            accepted: found.accepted,
-            state: found.state,
-            envelope: found.envelope,
-            place: Place {
-                segment: number,
-                body: (start + found.body_start) as u64,
-                body_length: u32::try_from(found.body.len()).unwrap_or(u32::MAX),
-                weight: (RECORD_HEADER + length) as u64,
-            },
-        };
-        self.messages.insert(id, restored);
-        self.drop_finished(id);
-    }
-
-    fn drop_finished(&mut self, id: MessageId) {
-        if self
-            .messages
-            .get(&id)
-            .is_some_and(|message| message.state.is_finished())
-        {
-            self.messages.remove(&id);
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.length = length;
         }
-    }
-
-    fn refer(&mut self, number: u64, home: u64) {
-        if number != home
-            && let Some(segment) = self.segments.get_mut(&number)
-        {
-            segment.refers.insert(home);
-        }
+        Ok(Some(index))
     }
 
     /// Copies damage aside. Where that fails the segment is kept instead.
-    fn quarantine(&mut self, number: u64, bytes: &[u8], range: std::ops::Range<usize>, torn: Torn) {
+    fn quarantine(
+        &mut self,
+        number: u64,
+        bytes: &[u8],
+        range: Range<usize>,
+        kind: DamageKind,
+    ) -> Damage {
         let (offset, length) = (range.start as u64, range.len() as u64);
-        let suffix = match torn {
-            Torn::Yes => "torn",
-            Torn::No => "bad",
+        let suffix = match kind {
+            DamageKind::Torn => "torn",
+            DamageKind::Bad => "bad",
         };
         let file = format!("{QUARANTINE}/{number:016x}-{offset}-{length}.{suffix}");
-        let copied = put_aside(self.disk, &file, bytes.get(range).unwrap_or_default());
+        let part = bytes.get(range).unwrap_or_default();
+        let copied = put_aside(self.disk.as_ref(), &file, part);
         if let Err(error) = &copied {
             tracing::error!(segment = number, offset, length, %error, "damage could not be put aside");
         }
         if let Some(segment) = self.segments.get_mut(&number) {
             segment.pinned |= copied.is_err();
-            segment.damaged |= matches!(torn, Torn::No);
+            segment.damaged |= kind == DamageKind::Bad;
         }
-        self.damage.push(Damage {
+        Damage {
             segment: number,
             offset,
             length,
-            torn: matches!(torn, Torn::Yes),
+            kind,
             file: copied.is_ok().then_some(file),
-        });
+        }
     }
 
     /// Moves a segment of which nothing can be read into the quarantine.
-    fn set_aside_whole(&mut self, number: u64, length: usize) -> Result<(), OpenError> {
+    fn put_segment_aside(
+        &mut self,
+        number: u64,
+        length: usize,
+        damage: &mut Vec<Damage>,
+    ) -> io::Result<()> {
         let name = segment_name(number);
         let file = format!("{QUARANTINE}/{name}");
         self.disk
             .rename(&name, &file)
             .and_then(|()| self.disk.sync_directory(QUARANTINE))
-            .and_then(|()| self.disk.sync_directory(""))
-            .map_err(|e| failed(&name, e))?;
-        self.damage.push(Damage {
+            .and_then(|()| self.disk.sync_directory(""))?;
+        self.segments.remove(&number);
+        damage.push(Damage {
             segment: number,
             offset: 0,
             length: length as u64,
-            torn: false,
+            kind: DamageKind::Bad,
             file: Some(file),
         });
         Ok(())
     }
+}
 
-    fn cut(&mut self, number: u64, length: u64) -> io::Result<()> {
-        let file = self.disk.open(&segment_name(number))?;
-        file.truncate(length)?;
-        file.sync_data()?;
-        if let Some(segment) = self.segments.get_mut(&number) {
-            segment.length = length;
+impl Recovery {
+    /// Whether all is brought back.
+    pub(crate) fn is_done(&self) -> bool {
+        self.reading.is_none() && self.segments.is_empty()
+    }
+
+    /// Segments that are left.
+    pub(crate) fn left(&self) -> usize {
+        self.segments.len() + usize::from(self.reading.is_some())
+    }
+
+    /// Reads the next segment's index, or applies a part of the one that was read. `queue` is not
+    /// held while the disk is read.
+    ///
+    /// A segment that fails to be read again and again is left out and kept: then mail of it waits
+    /// for the next opening, and mail that is done there may be sent again.
+    pub(crate) fn step(
+        &mut self,
+        spool: &mut Spool,
+        queue: &mut OnQueue<'_>,
+        damage: &mut Vec<Damage>,
+    ) -> io::Result<()> {
+        if let Some(reading) = &mut self.reading {
+            queue(&mut |queue| reading.apply(spool, queue));
+            if reading.changes.is_empty() && reading.messages.is_empty() {
+                self.reading = None;
+            }
+            return Ok(());
         }
-        Ok(())
+        let Some(number) = self.segments.front().copied() else {
+            return Ok(());
+        };
+        let found = damage.len();
+        match spool.index(number, damage) {
+            Ok(index) => {
+                self.segments.pop_front();
+                self.failures = 0;
+                self.reading = index.map(|index| Reading::of(spool, number, index));
+                Ok(())
+            }
+            Err(error) if self.failures + 1 >= MAX_FAILURES => {
+                tracing::error!(segment = number, %error, "segment cannot be read and is left out");
+                spool.pin(number);
+                self.segments.pop_front();
+                self.failures = 0;
+                damage.push(Damage {
+                    segment: number,
+                    offset: 0,
+                    length: 0,
+                    kind: DamageKind::Bad,
+                    file: None,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                self.failures += 1;
+                // The next try finds it again.
+                damage.truncate(found);
+                Err(error)
+            }
+        }
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Torn {
-    Yes,
-    No,
+impl Reading {
+    fn of(spool: &mut Spool, number: u64, mut index: Index) -> Self {
+        if let Some(segment) = spool.segments.get_mut(&number) {
+            segment.refers.clone_from(&index.refers);
+            segment.supersedes.clone_from(&index.supersedes);
+        }
+        Self {
+            number,
+            changes: std::mem::take(&mut index.changes).into_iter().collect(),
+            messages: std::mem::take(&mut index.messages).into_iter().collect(),
+            index,
+        }
+    }
+
+    fn apply(&mut self, spool: &mut Spool, queue: &mut Queue) {
+        for _ in 0..STEP {
+            if let Some((id, change)) = self.changes.pop_front() {
+                self.change(spool, queue, id, &change);
+            } else if let Some((id, message)) = self.messages.pop_front() {
+                self.message(spool, queue, id, &message);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn change(&self, spool: &mut Spool, queue: &mut Queue, id: MessageId, change: &Change) {
+        // What was accepted since the opening is not what an old segment speaks of.
+        let current = queue.current(id);
+        let Some((_, state)) = current.filter(|(place, _)| place.segment < self.number) else {
+            return;
+        };
+        let done = match change.apply(state) {
+            Some(state) => queue.restate(id, &state),
+            None => queue.remove(id),
+        };
+        if let Some(place) = done {
+            spool.release(&place);
+        }
+    }
+
+    fn message(&self, spool: &mut Spool, queue: &mut Queue, id: MessageId, message: &Indexed) {
+        if queue
+            .place(id)
+            .is_some_and(|place| place.segment > self.number)
+        {
+            return;
+        }
+        let place = Place {
+            segment: self.number,
+            offset: message.offset.into(),
+            length: message.length,
+        };
+        let Some(outline) = self.index.outline(message) else {
+            return;
+        };
+        let restored = Restored {
+            accepted: message.accepted,
+            outline,
+            state: &message.state,
+            place,
+        };
+        let older = queue.restore(id, restored);
+        if let Some(older) = older {
+            spool.release(&older);
+        }
+        spool.hold(&place);
+    }
+}
+
+/// Longest segment there may be, with room for the batch that makes it full.
+const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+
+/// Looks at a segment's header. `None` when it has no records and was removed.
+fn look_at(disk: &dyn Disk, number: u64) -> Result<Option<Segment>, OpenError> {
+    let name = segment_name(number);
+    let file = disk.open(&name).map_err(|e| failed(&name, e))?;
+    let length = file.length().map_err(|e| failed(&name, e))?;
+    if length <= SEGMENT_HEADER as u64 {
+        // Begun but never written to: its header is stable before its first record is written.
+        return disk
+            .remove(&name)
+            .and_then(|()| disk.sync_directory(""))
+            .map(|()| None)
+            .map_err(|e| failed(&name, e));
+    }
+    let mut bytes = [0; SEGMENT_HEADER];
+    file.read_at(0, &mut bytes).map_err(|e| failed(&name, e))?;
+    match SegmentHeader::decode(&bytes).map(|header| header.version) {
+        Some(version) if version > SEGMENT_VERSION => Err(OpenError::NewerFormat {
+            segment: name,
+            version,
+            supported: SEGMENT_VERSION,
+        }),
+        Some(version) if version < SEGMENT_VERSION => Err(OpenError::OlderFormat {
+            segment: name,
+            version,
+            supported: SEGMENT_VERSION,
+        }),
+        Some(_) | None => Ok(Some(Segment {
+            length,
+            ..Segment::default()
+        })),
+    }
+}
+
+/// Writes the index of a segment that was not sealed, so that the next opening need not read it
+/// whole. It is no harm when that fails. The segment's length then.
+fn index_later(file: &dyn DiskFile, length: u64, marker: u64, index: &Index) -> u64 {
+    match write_index(file, length, marker, index) {
+        Ok(length) => length,
+        Err(error) => {
+            tracing::warn!(%error, "segment could not be given an index");
+            // What it left is torn, and the next opening cuts it off if this does not.
+            let _ = file.truncate(length).and_then(|()| file.sync_data());
+            length
+        }
+    }
+}
+
+/// The index at the end of a segment, if it has a good one.
+fn stored_index(file: &dyn DiskFile, number: u64) -> io::Result<Option<Index>> {
+    let mut header = [0; SEGMENT_HEADER];
+    file.read_at(0, &mut header)?;
+    let Some(header) = SegmentHeader::decode(&header).filter(|h| h.number == number) else {
+        return Ok(None);
+    };
+    let length = file.length()?;
+    let mut trailer = [0; RECORD_HEADER + TRAILER_PAYLOAD];
+    let Some(end) = length.checked_sub(trailer.len() as u64) else {
+        return Ok(None);
+    };
+    file.read_at(end, &mut trailer)?;
+    let Some((at, size)) = trailer_of(&trailer, header.marker) else {
+        return Ok(None);
+    };
+    let whole = size as usize + RECORD_HEADER;
+    if at.checked_add(whole as u64) != Some(end) {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; whole];
+    file.read_at(at, &mut bytes)?;
+    let index = only_record(&bytes)
+        .filter(|(header, _)| header.kind == INDEX && header.version == record::VERSION)
+        .and_then(|(_, payload)| Index::decode(number, bytes.get(payload)?));
+    Ok(index)
+}
+
+/// Where a trailer says that the index is.
+fn trailer_of(bytes: &[u8], marker: u64) -> Option<(u64, u32)> {
+    let (header, payload) = only_record(bytes)?;
+    let ours = header.kind == TRAILER && header.version == record::VERSION;
+    if !ours || !bytes.starts_with(&marker.to_le_bytes()) {
+        return None;
+    }
+    let (at, size) = bytes.get(payload)?.split_at_checked(8)?;
+    let at = u64::from_le_bytes(at.try_into().ok()?);
+    Some((at, u32::from_le_bytes(size.try_into().ok()?)))
 }
 
 /// All bytes of a segment.
@@ -344,7 +477,7 @@ pub(super) fn load(disk: &dyn Disk, number: u64) -> io::Result<Vec<u8>> {
 
 /// A stable copy under `name`. One that exists already has the same place in the same segment, so
 /// it is the same.
-fn put_aside(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn put_aside(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
     let file = match disk.create(name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => disk.open(name)?,
         other => other?,
@@ -364,13 +497,5 @@ fn failed(doing: &str, source: io::Error) -> OpenError {
     OpenError::Disk {
         doing: doing.to_owned(),
         source,
-    }
-}
-
-fn newer(number: u64, version: u16, supported: u16) -> OpenError {
-    OpenError::NewerFormat {
-        segment: segment_name(number),
-        version,
-        supported,
     }
 }

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 
 use super::{
     spool::{
-        format::{RecordHeader, SEGMENT_HEADER, SegmentHeader, Stretch, scan},
-        record::{self, DecodeError, Encoded, MessageFields, Record, SettledFields},
+        format::{RecordHeader, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader, Stretch, scan},
+        index::Index,
+        record::{self, DecodeError, Encoded, Head, Record, VERSION},
     },
     state::{LegState, Progress, State},
     *,
@@ -17,7 +18,7 @@ fn state_of(envelope: &Envelope, attempts: u32, due: i64, done: &[u8]) -> State 
         *leg = LegState {
             attempts,
             delay_warned: attempts % 2 == 1,
-            due: jiff::Timestamp::from_microsecond(due).unwrap(),
+            due: Timestamp::from_microsecond(due).unwrap(),
         };
     }
     for (progress, done) in state.recipients.iter_mut().zip(done) {
@@ -30,6 +31,46 @@ fn state_of(envelope: &Envelope, attempts: u32, due: i64, done: &[u8]) -> State 
         };
     }
     state
+}
+
+/// A record of the kind about a message of segment `home`, of which there are few.
+fn any_record(kind: u8, number: u64, home: u64, result: RecipientResult) -> Record {
+    let envelope = Arc::new(envelope(&["a@one.test", "b@two.test"]));
+    let head = Head {
+        id: id(number),
+        accepted: start(),
+        state: State::new(&envelope, start(), &[]),
+        envelope,
+    };
+    let (id, leg) = (id(number), u32::from(number % 2 == 1));
+    match kind {
+        0 => Record::Message(head),
+        1 => Record::Moved {
+            from: home.min(6),
+            message: head,
+        },
+        2 => Record::Attempt {
+            id,
+            home,
+            leg,
+            number: 3,
+        },
+        3 => Record::Settled {
+            id,
+            home,
+            leg,
+            attempts: 4,
+            delay_warned: number == 2,
+            results: vec![(leg, result)],
+            notification: None,
+        },
+        4 => Record::State {
+            id,
+            home,
+            state: head.state,
+        },
+        _ => Record::Finished { id, home },
+    }
 }
 
 fn payload(record: &Encoded) -> Vec<u8> {
@@ -47,7 +88,7 @@ fn result() -> impl Strategy<Value = RecipientResult> {
         Just(RecipientResult::Expired),
         Just(RecipientResult::Suppressed),
         (0..4_000_000_000_000_000_i64).prop_map(|micros| RecipientResult::Deferred {
-            until: jiff::Timestamp::from_microsecond(micros).unwrap(),
+            until: Timestamp::from_microsecond(micros).unwrap(),
         }),
     ]
 }
@@ -65,39 +106,47 @@ proptest! {
         results in prop::collection::vec((any::<u32>(), result()), 0..5),
         with_notification: bool,
     ) {
-        let envelope = envelope(&["a@one.test", "b@two.test", "c@one.test"]);
+        let envelope = Arc::new(envelope(&["a@one.test", "b@two.test", "c@one.test"]));
         let state = state_of(&envelope, attempts, due, &done);
         let body = Bytes::from(bytes);
-        let fields = MessageFields {
-            id: id(number), accepted: start(), state: &state, envelope: &envelope, body: &body,
-        };
-        let encoded = record::message(&fields);
-        let bytes = payload(&encoded);
-        prop_assert_eq!(crc32fast::hash(&bytes), encoded.sum);
-        let Record::Message(read) = record::decode(encoded.kind, 1, &bytes).unwrap() else {
-            panic!("no message");
-        };
-        prop_assert_eq!((read.id, &read.state, &read.envelope), (id(number), &state, &envelope));
-        prop_assert_eq!(&bytes[read.body_start..], &body[..]);
-
-        let encoded = record::settled(&SettledFields {
+        let head = Head { id: id(number), accepted: start(), state, envelope };
+        let notification = with_notification.then(|| head.clone());
+        let settled = Record::Settled {
             id: id(1), home: number, leg: 1, attempts, delay_warned: with_notification,
-            results: &results, notification: with_notification.then_some(fields),
-        });
-        let bytes = payload(&encoded);
-        prop_assert_eq!(crc32fast::hash(&bytes), encoded.sum);
-        let Record::Settled { home, results: read, notification, attempts: tried, .. } =
-            record::decode(encoded.kind, 1, &bytes).unwrap() else { panic!("no settlement") };
-        prop_assert_eq!((home, read, tried), (number, results, attempts));
-        prop_assert_eq!(notification.is_some(), with_notification);
-        if let Some(told) = notification {
-            prop_assert_eq!(told.body, &body[..]);
+            results, notification,
+        };
+        let state = Record::State { id: id(2), home: number, state: head.state.clone() };
+        let moved = Record::Moved { from: number, message: head.clone() };
+        for record in [Record::Message(head), settled, state, moved] {
+            let with_body = record.message().is_some();
+            let body = if with_body { body.clone() } else { Bytes::new() };
+            let encoded = Encoded::new(record.clone(), body.clone());
+            let bytes = payload(&encoded);
+            prop_assert_eq!(crc32fast::hash(&bytes), encoded.sum);
+            let (read, at) = record::decode(encoded.kind, VERSION, &bytes).unwrap();
+            prop_assert_eq!(&read, &record);
+            prop_assert_eq!(&bytes[at], &body[..]);
         }
     }
 
     #[test]
-    fn garbage_is_an_error_and_no_panic(kind: u8, version in 0..3_u8, bytes: Vec<u8>) {
+    fn an_index_is_what_it_was_encoded_from(
+        steps in prop::collection::vec((0..6_u8, 0..6_u64, 0..2_u64, result()), 0..60),
+        repeats in 0..2_u64,
+    ) {
+        let mut index = Index::new(7, repeats);
+        for (at, (kind, number, other, result)) in (0..).zip(&steps) {
+            let record = any_record(*kind, *number, 7 - other, *result);
+            index.add(&record, at * 100, 100);
+        }
+        let read = Index::decode(7, &index.encode());
+        prop_assert_eq!(read.as_ref(), Some(&index));
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_no_panic(kind: u8, version in 0..4_u8, bytes: Vec<u8>) {
         let _ = record::decode(kind, version, &bytes);
+        let _ = Index::decode(1, &bytes);
         let _ = SegmentHeader::decode(&bytes);
         let covered: usize = scan(&bytes, 7).iter().map(|stretch| match stretch {
             Stretch::Record { payload, .. } => payload.len() + 24,
@@ -121,19 +170,25 @@ const MARKER: u64 = 0x0123_4567_89ab_cdef;
 
 fn three_records() -> (Vec<u8>, Vec<usize>) {
     let header = SegmentHeader {
-        version: 1,
+        version: SEGMENT_VERSION,
         number: 1,
         marker: MARKER,
+        repeats: 0,
     };
     let mut bytes = header.encode().to_vec();
     let mut starts = Vec::new();
     for number in 1..=3 {
-        let record = record::attempt(id(number), 1, 0, 1);
+        let record = Encoded::of(Record::Attempt {
+            id: id(number),
+            home: 1,
+            leg: 0,
+            number: 1,
+        });
         starts.push(bytes.len());
         let header = RecordHeader {
             length: u32::try_from(record.payload_length()).unwrap(),
             kind: record.kind,
-            version: 1,
+            version: VERSION,
             payload_sum: record.sum,
         };
         bytes.extend(header.encode(MARKER));
@@ -145,37 +200,48 @@ fn three_records() -> (Vec<u8>, Vec<usize>) {
 #[test]
 fn the_format_stays_as_it_is_drawn() {
     let header = SegmentHeader {
-        version: 1,
+        version: 2,
         number: 2,
         marker: MARKER,
+        repeats: 1,
     };
     assert_eq!(SegmentHeader::decode(&header.encode()), Some(header));
-    assert_eq!(hex(&header.encode()), GOLDEN_SEGMENT);
     let (bytes, starts) = three_records();
-    assert_eq!(hex(&bytes[starts[0]..starts[1]]), GOLDEN_ATTEMPT);
-    let envelope = envelope(&["a@one.test"]);
-    let state = State::new(&envelope, start(), &[]);
-    let message = record::message(&MessageFields {
+    let envelope = Arc::new(envelope(&["a@one.test"]));
+    let message = Record::Message(Head {
         id: id(1),
         accepted: start(),
-        state: &state,
-        envelope: &envelope,
-        body: &Bytes::from_static(b"A: b\r\n\r\nc\r\n"),
+        state: State::new(&envelope, start(), &[]),
+        envelope,
     });
-    assert_eq!(hex(&payload(&message)), GOLDEN_MESSAGE);
+    let body = Bytes::from_static(b"A: b\r\n\r\nc\r\n");
+    let encoded = Encoded::new(message.clone(), body);
+    let mut index = Index::new(2, 1);
+    index.add(&message, 44, 300);
+    index.add(&any_record(3, 2, 1, RecipientResult::Bounced), 344, 90);
+    let drawn = [
+        hex(&header.encode()),
+        hex(&bytes[starts[0]..starts[1]]),
+        hex(&payload(&encoded)),
+        hex(&index.encode()),
+    ];
+    let golden = [GOLDEN_SEGMENT, GOLDEN_ATTEMPT, GOLDEN_MESSAGE, GOLDEN_INDEX];
+    assert_eq!(drawn, golden);
 }
 
 #[test]
 fn a_newer_kind_or_version_is_named() {
     let unknown = |kind, version| Err(DecodeError::Unknown { kind, version });
-    assert_eq!(record::decode(6, 1, &[]), unknown(6, 1));
-    assert_eq!(record::decode(1, 2, &[]), unknown(1, 2));
+    assert_eq!(record::decode(9, VERSION, &[]), unknown(9, VERSION));
+    assert_eq!(record::decode(1, 3, &[]), unknown(1, 3));
     assert_eq!(
-        record::decode(1, 1, &[]),
+        record::decode(1, VERSION, &[]),
         Err(DecodeError::Malformed { kind: 1 })
     );
 }
 
-const GOLDEN_SEGMENT: &str = "504f535452534547010000000200000000000000efcdab8967452301cc2e32ed";
-const GOLDEN_ATTEMPT: &str = "efcdab896745230120000000020100004e54fc8842726de40100000000000000000000a8da769b0101000000000000000000000001000000";
-const GOLDEN_MESSAGE: &str = "0100000000000000000000a8da769b010040204648470600010000000000000000004020464847060001000000009d0000007b2272657475726e5f70617468223a7b224d61696c626f78223a2273656e646572406578616d706c652e636f6d227d2c22726563697069656e7473223a5b7b226d61696c626f78223a2261406f6e652e74657374227d5d2c22626f64795f6b696e64223a22536576656e426974222c22646f6d61696e223a226578616d706c652e636f6d222c2274656e616e74223a22617070732f6c6567616379227d0b0000000ec4245b413a20620d0a0d0a630d0a";
+const GOLDEN_SEGMENT: &str =
+    "504f535452534547020000000200000000000000efcdab896745230106639b420100000000000000f7df88a9";
+const GOLDEN_ATTEMPT: &str = "efcdab896745230120000000020200004e54fc88df6885d50100000000000000000000a8da769b0101000000000000000000000001000000";
+const GOLDEN_MESSAGE: &str = "0100000000000000000000a8da769b010040204648470600010000000000000000004020464847060001000000009d0000007b2272657475726e5f70617468223a7b224d61696c626f78223a2273656e646572406578616d706c652e636f6d227d2c22726563697069656e7473223a5b7b226d61696c626f78223a2261406f6e652e74657374227d5d2c22626f64795f6b696e64223a22536576656e426974222c22646f6d61696e223a226578616d706c652e636f6d222c2274656e616e74223a22617070732f6c6567616379227d0b000000413a20620d0a0d0a630d0a";
+const GOLDEN_INDEX: &str = "01010000000100000000000000010000000100000000000000010000000b00617070732f6c6567616379020000000b006578616d706c652e636f6d08006f6e652e74657374010000000200000000000000000000a8da769b01030100000000000000040000000100010000000000000002010000000100000000000000000000a8da769b0100402046484706002c0000002c01000000000000010000000101000000010000000000000001000000000000000000402046484706000100000000";

@@ -17,7 +17,7 @@ async fn a_damaged_record_is_put_aside_and_the_rest_is_read() {
     let bytes = disk.bytes(&name);
     let second = bytes.windows(10).position(|w| w == b"Subject: 2").unwrap();
     disk.damage(&name, second, 1);
-    for _ in 0..2 {
+    for found in [1, 0] {
         let parts = parts(&disk, &clock);
         let telemetry = Arc::clone(&parts.telemetry);
         let custody = Custody::open(parts).unwrap();
@@ -25,10 +25,9 @@ async fn a_damaged_record_is_put_aside_and_the_rest_is_read() {
         let ids: Vec<_> = all_due(&custody).await.iter().map(|c| c.id).collect();
         assert_eq!(ids, [id(1), id(3)]);
         let text = telemetry.render(&custody.figures());
-        assert!(
-            text.contains("postrider_spool_quarantined_total 1"),
-            "{text}"
-        );
+        // Found when it was read, put aside, and recorded as that.
+        let counted = format!("postrider_spool_quarantined_total {found}");
+        assert!(text.contains(&counted), "{text}");
         custody.close().await;
     }
     let aside = disk.list("quarantine").unwrap();
@@ -38,7 +37,7 @@ async fn a_damaged_record_is_put_aside_and_the_rest_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_damaged_while_open_is_taken_out_and_its_segment_kept() {
+async fn a_message_damaged_while_open_is_taken_out_and_put_aside() {
     let (disk, clock) = (SimulatedDisk::new(Faults::default()), ManualClock::new());
     let mut with = parts(&disk, &clock);
     with.limits.hot_bytes = 0;
@@ -61,8 +60,9 @@ async fn a_body_damaged_while_open_is_taken_out_and_its_segment_kept() {
     };
     custody.settle(claim, done).await.unwrap();
     assert_eq!(custody.report(), QueueReport::default());
+    assert_eq!(disk.list("quarantine").unwrap().len(), 1);
     custody.close().await;
     let custody = open(&disk, &clock);
-    assert_eq!(disk.list("quarantine").unwrap().len(), 1);
+    assert_eq!(custody.report(), QueueReport::default());
     custody.close().await;
 }

@@ -141,7 +141,8 @@ async fn one_deferred_message_does_not_pin_what_is_dead() {
     custody.close().await;
     let custody = open(&disk.after_crash(Survivors::Synced), &clock);
     clock.advance(9000);
-    let ids: Vec<_> = all_due(&custody).await.iter().map(|c| c.id).collect();
+    let mut ids: Vec<_> = all_due(&custody).await.iter().map(|c| c.id).collect();
+    ids.sort_unstable();
     assert_eq!(ids, (0..10).map(|n| id(n * 20)).collect::<Vec<_>>());
 }
 

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A clock that stands until it is moved.
-pub(crate) struct ManualClock(Mutex<jiff::Timestamp>);
+pub(crate) struct ManualClock(Mutex<Timestamp>);
 
 impl ManualClock {
     fn new() -> Arc<Self> {
@@ -39,7 +39,7 @@ impl ManualClock {
 }
 
 impl Clock for ManualClock {
-    fn wall(&self) -> jiff::Timestamp {
+    fn wall(&self) -> Timestamp {
         *self.0.lock().unwrap()
     }
     fn monotonic(&self) -> Duration {
@@ -69,7 +69,7 @@ fn effort<T>(quick: T, thorough: T) -> T {
     }
 }
 
-fn start() -> jiff::Timestamp {
+fn start() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 

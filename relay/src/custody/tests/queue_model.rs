@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{
-    queue::{NewEntry, Queue},
-    spool::Place,
+    queue::Queue,
+    spool::{Place, record::Head},
     state::State,
     *,
 };
@@ -37,16 +37,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Legs that are not done: when due, or claimed.
 #[derive(Default)]
 struct Model {
-    legs: BTreeMap<(MessageId, u32), Option<jiff::Timestamp>>,
+    legs: BTreeMap<(MessageId, u32), Option<Timestamp>>,
     held: bool,
 }
 
 impl Model {
-    /// The leg that has been due the longest.
-    fn first_due(&self, now: jiff::Timestamp) -> Option<(MessageId, u32)> {
+    /// Legs that may be given out.
+    fn due(&self, now: Timestamp) -> Vec<(MessageId, u32)> {
         let due = self.legs.iter().filter(|_| !self.held);
-        let due = due.filter_map(|(key, due)| due.filter(|due| *due <= now).map(|due| (due, *key)));
-        due.min().map(|(_, key)| key)
+        due.filter(|(_, due)| due.is_some_and(|due| due <= now))
+            .map(|(key, _)| *key)
+            .collect()
     }
 }
 
@@ -60,23 +61,21 @@ fn admission(held: bool) -> AdmissionOf {
     })
 }
 
-fn insert(queue: &mut Queue, model: &mut Model, number: u64, now: jiff::Timestamp) {
+fn insert(queue: &mut Queue, model: &mut Model, number: u64, now: Timestamp) {
     let envelope = envelope(&["a@one.test", "b@two.test", "c@one.test"]);
     let state = State::new(&envelope, now, &[]);
-    let entry = NewEntry {
+    let head = Head {
         id: id(number),
         accepted: now,
-        envelope: Arc::new(envelope),
         state,
-        place: Place {
-            segment: 1,
-            body: number,
-            body_length: 1,
-            weight: 1,
-        },
-        body: Some(body(number)),
+        envelope: Arc::new(envelope),
     };
-    queue.insert(entry, now);
+    let place = Place {
+        segment: 1,
+        offset: number,
+        length: 1,
+    };
+    queue.insert(head, body(number), place, now);
     for leg in 0..2 {
         model.legs.insert((id(number), leg), Some(now));
     }
@@ -88,6 +87,7 @@ proptest! {
     #[test]
     fn the_queue_does_what_the_model_does(steps in steps()) {
         let mut queue = Queue::new(admission(false), 1000);
+        let site = Site::of_domain(&"mx.test".parse().unwrap());
         let mut model = Model::default();
         let mut claimed: Vec<(MessageId, u32)> = Vec::new();
         let (mut now, mut number) = (start(), 0);
@@ -99,10 +99,13 @@ proptest! {
                 }
                 Step::Advance(seconds) => now += SignedDuration::from_secs(seconds),
                 Step::Claim => {
-                    let expected = model.first_due(now);
+                    let expected = model.due(now);
                     let taken = queue.claim(now);
-                    prop_assert_eq!(taken.as_ref().map(|t| (t.id, t.leg)), expected);
+                    prop_assert_eq!(taken.is_some(), !expected.is_empty());
                     if let Some(taken) = taken {
+                        prop_assert!(expected.contains(&(taken.id, taken.leg)));
+                        let room = queue.bind(&taken.domain, &site, 1000, Trust::Proven);
+                        prop_assert_eq!(room, Room::Granted);
                         let wanted: &[usize] = if taken.leg == 0 { &[0, 2] } else { &[1] };
                         prop_assert_eq!(&taken.recipients[..], wanted);
                         claimed.push((taken.id, taken.leg));
