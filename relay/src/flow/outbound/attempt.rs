@@ -1,6 +1,6 @@
 //! One attempt of one leg: record, sign, connect, send.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use postrider_crds::{Mailbox, relay_config::TlsMode};
 
@@ -37,8 +37,8 @@ struct Outgoing {
 
 impl Outbound {
     /// Attempts a leg over `link` or a new connection, and gives back what connection is left.
-    pub(super) async fn attempt(&self, job: Job, link: Option<Link>) -> Option<Link> {
-        let Job { claim, route, .. } = job;
+    pub(super) async fn attempt(self: &Arc<Self>, job: Job, link: Option<Link>) -> Option<Link> {
+        let Job { claim, route } = job;
         let settings = self.settings();
         // It may have waited, and the world moved on.
         let Standing::Send(signer) = standing(&settings, &claim) else {
@@ -58,7 +58,7 @@ impl Outbound {
                 ..nowhere(&claim)
             },
         };
-        let outcomes = match self.outgoing(&claim, signer.as_deref()) {
+        let outcomes: Vec<(usize, Outcome)> = match self.outgoing(&claim, signer.as_deref()) {
             Ok(outgoing) => {
                 let verdicts = self.send(&claim, &outgoing, &mut course).await;
                 let judge = |(index, verdict)| (index, self.classifier.outcome(verdict));
@@ -70,6 +70,9 @@ impl Outbound {
                 all(&claim, &unsigned(&error))
             }
         };
+        let took = |(_, outcome): &(usize, Outcome)| matches!(outcome, Outcome::Delivered { .. });
+        let answered = course.link.is_some() || outcomes.iter().any(took);
+        self.learn(&claim.domain, &route.site, answered);
         let tls = course.link.as_ref().and_then(Link::tls);
         let judged = Judged {
             took: self.parts.clock.monotonic().saturating_sub(started),
@@ -77,8 +80,12 @@ impl Outbound {
             remote: course.remote,
             ..self.judge(claim, outcomes, &settings)
         };
-        self.settle(judged, &settings).await;
-        course.link.filter(Link::is_usable)
+        let link = course.link.filter(Link::is_usable);
+        // The connection does not wait for the disk. What is being recorded still counts as claimed
+        // for the site, which bounds it.
+        let outbound = Arc::clone(self);
+        self.spawn(async move { outbound.settle(judged, &settings).await });
+        link
     }
 
     /// A leg for which DNS knows no way, now or ever. It counts as an attempt.

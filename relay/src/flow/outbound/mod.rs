@@ -3,12 +3,14 @@
 //! Flow: a leg that is due is claimed; its age and its domain's admission are looked at; routing
 //! names its site; it waits for one of the site's connections; the attempt is recorded, the
 //! message signed with the keys active now, sent, and judged; custody records what became of it,
-//! with the notification to the sender, in one commit; then the events go out.
+//! with the notification to the sender, in one commit, while the connection goes on with the next;
+//! then the events go out. Once a minute what has grown too old is taken from wherever it waits.
 //!
-//! Guarantees: at most [`CLAIM_KIB`] of messages are claimed and [`MAX_CONNECTIONS`] are open; a
-//! site has at most `connectionsPerSite` connections and 256 legs waiting for them, so a slow
-//! site holds up no other; an attempt is recorded before the remote is dialed; mail of a domain
-//! with active keys is never sent unsigned.
+//! Guarantees: custody bounds what is claimed at all, and for a site what [`Sites::terms`] says, so
+//! a slow site holds up no other. At most [`MAX_CONNECTIONS`] are open, `connectionsPerSite` to a
+//! site, and [`SUSPECT_CONNECTIONS`] to sites that did not take mail lately, so that silent sites
+//! leave the others half. An attempt is recorded before the remote is dialed; mail of a domain with
+//! active keys is never sent unsigned.
 //!
 //! Caveats: a remote that takes a message and loses the connection before saying so gets it
 //! again. Stopping within the budget lets running transactions end; beyond it they are cut off
@@ -25,30 +27,34 @@ use std::{
     time::Duration,
 };
 
-use postrider_crds::relay_config::Admission;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use jiff::SignedDuration;
+use postrider_crds::{DomainName, relay_config::Admission};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{settle::Judged, sites::Sites};
+use self::{
+    settle::Judged,
+    sites::{Changed, Sites},
+};
 use crate::{
     config::{ConfigWatch, Settings},
-    custody::{Claim, Custody, RecipientResult, Settlement},
+    custody::{Claim, Custody, Due, Room, Trust},
     identity::Signer,
     mail::Site,
-    outcome::{Classifier, Leg, Warned, next_attempt},
+    outcome::{Classifier, Leg, Warned},
     ports::{Clock, Network, Random, Resolver},
     routing::{Failures, Route, route},
     telemetry::{Remote, Telemetry},
     transport::TlsClient,
 };
 
-/// Messages claimed at a time, in KiB: 256 MiB.
-pub const CLAIM_KIB: u32 = 256 << 10;
-/// What a small message counts for, in KiB: with it at most 4096 legs are claimed.
-const LEAST_KIB: u32 = 64;
 /// Connections at a time. With 500 submission sessions and the spool's files this stays below the
 /// usual limit of 1024 open files.
 pub const MAX_CONNECTIONS: usize = 400;
+/// Connections at a time to sites that did not take mail lately.
+pub const SUSPECT_CONNECTIONS: usize = MAX_CONNECTIONS / 2;
+/// How often is looked for what has grown too old where nobody asks for it.
+const SWEEP: Duration = Duration::from_secs(60);
 /// Wait before a leg that custody could not record is given back, so that a broken disk is not
 /// asked in a loop.
 const DISK_PAUSE: Duration = Duration::from_secs(5);
@@ -83,8 +89,8 @@ pub struct Outbound {
     classifier: Classifier,
     sites: Sites,
     failures: Mutex<Failures>,
-    claims: Arc<Semaphore>,
     connections: Semaphore,
+    suspects: Semaphore,
     tasks: TaskTracker,
     /// Begin nothing.
     stop: CancellationToken,
@@ -92,11 +98,17 @@ pub struct Outbound {
     cut: CancellationToken,
 }
 
-/// A leg on its way, with its share of the claim budget.
+/// A leg on its way.
 struct Job {
     claim: Claim,
     route: Route,
-    _share: OwnedSemaphorePermit,
+}
+
+/// A worker's place among all connections.
+#[derive(Default)]
+struct Slot<'a> {
+    among_all: Option<SemaphorePermit<'a>>,
+    among_suspects: Option<SemaphorePermit<'a>>,
 }
 
 /// Whether a leg may be sent now.
@@ -116,8 +128,8 @@ impl Outbound {
             classifier: Classifier::shipped(),
             sites: Sites::default(),
             failures: Mutex::new(Failures::default()),
-            claims: Arc::new(Semaphore::new(CLAIM_KIB as usize)),
             connections: Semaphore::new(MAX_CONNECTIONS),
+            suspects: Semaphore::new(SUSPECT_CONNECTIONS),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -128,8 +140,9 @@ impl Outbound {
     /// `budget` to end, and what waits is put back.
     pub async fn run(self, stop: CancellationToken, budget: Duration) {
         let outbound = Arc::new(Self { stop, ..self });
-        while let Some((claim, share)) = outbound.next_claim().await {
-            outbound.spawn(outbound.clone().take(claim, share));
+        outbound.spawn(outbound.clone().sweep());
+        while let Some(due) = outbound.next_due().await {
+            outbound.spawn(outbound.clone().load(due));
         }
         outbound.stop.cancel();
         outbound.tasks.close();
@@ -153,31 +166,45 @@ impl Outbound {
         });
     }
 
-    /// The next leg with room for it, `None` when there will be none.
-    async fn next_claim(&self) -> Option<(Claim, OwnedSemaphorePermit)> {
-        let claim = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => return None,
-            claim = self.parts.custody.next_due() => claim?,
-        };
-        let kib = u32::try_from(claim.body.len() >> 10).unwrap_or(CLAIM_KIB);
-        let share = self
-            .claims
-            .clone()
-            .acquire_many_owned(kib.clamp(LEAST_KIB, CLAIM_KIB));
+    /// The next leg, `None` when there will be none.
+    async fn next_due(&self) -> Option<Due> {
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => {}
-            share = share => if let Ok(share) = share {
-                return Some((claim, share));
-            },
+            () = self.stop.cancelled() => None,
+            due = self.parts.custody.next_ready() => due,
         }
-        self.parts.custody.put_back(claim).await;
-        None
+    }
+
+    async fn load(self: Arc<Self>, due: Due) {
+        if let Some(claim) = self.parts.custody.load(due).await {
+            self.take(claim).await;
+        }
+    }
+
+    /// Takes what has grown too old from wherever it waits, once in a while.
+    async fn sweep(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP) => {}
+                () = self.stop.cancelled() => return,
+            }
+            let lifetime = self.settings().relay.delivery.expire_after.as_secs();
+            let lifetime = SignedDuration::from_secs(i64::try_from(lifetime).unwrap_or(i64::MAX));
+            let Ok(before) = self.parts.clock.wall().checked_sub(lifetime) else {
+                continue;
+            };
+            let mut from = 0;
+            while let Some(due) = self.parts.custody.next_overdue(before, &mut from) {
+                if self.stop.is_cancelled() {
+                    return;
+                }
+                self.clone().load(due).await;
+            }
+        }
     }
 
     /// Takes a leg as far as its site's queue.
-    async fn take(self: Arc<Self>, claim: Claim, share: OwnedSemaphorePermit) {
+    async fn take(self: Arc<Self>, claim: Claim) {
         let settings = self.settings();
         let now = self.parts.clock.wall();
         if let Some(ruling) = leg(&claim).expired(&settings.relay.delivery, now) {
@@ -196,29 +223,29 @@ impl Outbound {
         let (resolver, random) = (&*self.parts.resolver, &*self.parts.random);
         let found = route(&claim.domain, &settings.relay.hostname, resolver, random).await;
         match found {
-            Ok(route) => {
-                let job = Job {
-                    claim,
-                    route,
-                    _share: share,
-                };
-                self.queue(job, &settings).await;
-            }
+            Ok(route) => self.queue(Job { claim, route }, &settings).await,
             Err(outcome) => self.unrouted(claim, outcome, &settings).await,
         }
     }
 
-    /// Gives a leg to its site, or puts it off when the site is too far behind.
+    /// Gives a leg to its site; back to custody, which waits for room, where there is none.
     async fn queue(self: Arc<Self>, job: Job, settings: &Settings) {
         let site = job.route.site.clone();
-        let workers = settings.relay.delivery.connections_per_site.max(1);
-        match self.sites.push(&site, job, workers).await {
-            Ok(sites::Pushed::Queued) => {}
-            Ok(sites::Pushed::NeedsWorker) => {
-                self.spawn(self.clone().work(site));
-            }
-            Err(job) => self.put_off(job.claim, settings).await,
+        let workers = connections(settings);
+        if self.bind(&job.claim.domain, &site, settings) == Room::Full {
+            return self.parts.custody.put_back(job.claim).await;
         }
+        match self.sites.push(&site, job, workers) {
+            sites::Pushed::Queued => {}
+            sites::Pushed::NeedsWorker => self.spawn(self.clone().work(site)),
+        }
+    }
+
+    /// Tells custody what may be claimed for a site.
+    fn bind(&self, domain: &DomainName, site: &Site, settings: &Settings) -> Room {
+        let now = self.parts.clock.monotonic();
+        let (limit, trust) = self.sites.terms(site, connections(settings), now);
+        self.parts.custody.bind(domain, site, limit, trust)
     }
 
     /// Not attempted; given back after a pause, or at once when everything stops.
@@ -230,44 +257,22 @@ impl Outbound {
         self.parts.custody.put_back(claim).await;
     }
 
-    /// Not attempted, and not looked at again for a while. Nothing is counted.
-    async fn put_off(&self, claim: Claim, settings: &Settings) {
-        let until = next_attempt(
-            settings.relay.delivery.retry,
-            1,
-            self.parts.clock.wall(),
-            &*self.parts.random,
-        );
-        let deferred = RecipientResult::Deferred { until };
-        let settlement = Settlement {
-            results: claim.recipients.iter().map(|i| (*i, deferred)).collect(),
-            delay_warned: claim.delay_warned,
-            notification: None,
-        };
-        let id = claim.id;
-        if let Err(error) = self.parts.custody.settle(claim, settlement).await {
-            tracing::error!(message.id = %id, %error, "leg could not be put off");
-        }
-    }
-
     /// One of a site's connections: works on the site's legs until there are none for a while.
     async fn work(self: Arc<Self>, site: Site) {
         let seat = sites::Seat::new(&self.sites, &site);
-        let mut link = None;
-        // When everything stops, no connection is needed to put legs back.
-        let _connection = tokio::select! {
-            permit = self.connections.acquire() => permit.ok(),
-            () = self.stop.cancelled() => None,
-        };
+        let (mut link, mut slot) = (None, Slot::default());
         loop {
-            let limit = self.settings().relay.delivery.connections_per_site.max(1);
-            match self.sites.next(&site, limit, &self.stop).await {
-                Some(job) if self.stop.is_cancelled() => {
-                    self.parts.custody.put_back(job.claim).await;
-                }
-                Some(job) => link = self.attempt(job, link).await,
-                None => break,
+            let limit = connections(&self.settings());
+            let Some(job) = self.sites.next(&site, limit, &self.stop).await else {
+                break;
+            };
+            self.fill(&mut slot, &site).await;
+            if self.stop.is_cancelled() {
+                // No connection is needed to put legs back.
+                self.parts.custody.put_back(job.claim).await;
+                continue;
             }
+            link = self.attempt(job, link).await;
         }
         seat.given_up();
         if let Some(link) = link {
@@ -275,9 +280,47 @@ impl Outbound {
         }
     }
 
+    /// Takes the place among all connections that the site's standing asks for.
+    async fn fill<'a>(&'a self, slot: &mut Slot<'a>, site: &Site) {
+        let take = async {
+            match self.sites.trust(site, self.parts.clock.monotonic()) {
+                Trust::Proven => slot.among_suspects = None,
+                Trust::Suspect if slot.among_suspects.is_none() => {
+                    // Nobody waits for one with the other in hand.
+                    slot.among_all = None;
+                    slot.among_suspects = self.suspects.acquire().await.ok();
+                }
+                Trust::Suspect => {}
+            }
+            if slot.among_all.is_none() {
+                slot.among_all = self.connections.acquire().await.ok();
+            }
+        };
+        tokio::select! {
+            () = take => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// An attempt at a site has ended. It answered when it took mail or kept the connection.
+    fn learn(&self, domain: &DomainName, site: &Site, answered: bool) {
+        let now = self.parts.clock.monotonic();
+        let changed = match answered {
+            true => self.sites.succeeded(site, now),
+            false => self.sites.failed(site, now),
+        };
+        if changed == Changed::Yes {
+            self.bind(domain, site, &self.settings());
+        }
+    }
+
     fn settings(&self) -> Arc<Settings> {
         self.parts.settings.borrow().clone()
     }
+}
+
+fn connections(settings: &Settings) -> u32 {
+    settings.relay.delivery.connections_per_site.max(1)
 }
 
 /// Whether `claim` may be sent as of `settings`.

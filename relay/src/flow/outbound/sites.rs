@@ -1,7 +1,8 @@
-//! Legs waiting for their site's connections.
+//! Legs waiting for their site's connections, and which sites took mail lately.
 //!
-//! Promises: a site never has more workers than asked for, and at most [`MAX_WAITING`] legs wait
-//! for them; a site without either takes no memory.
+//! Promises: a site never has more workers than asked for; a site without legs and workers takes no
+//! memory but its standing. How many legs wait here is up to custody, which gives out no more for a
+//! site than [`Sites::terms`] says.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,20 +14,27 @@ use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Job;
-use crate::mail::Site;
+use crate::{custody::Trust, mail::Site};
 
-/// Most legs of one site that wait for a connection; what comes on top is put off. Sixteen sites
-/// that do not move leave room for others.
-pub(super) const MAX_WAITING: usize = 256;
-/// How long a leg waits for room in its site's queue. A site that moves makes some by then.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a connection without work is kept. Receivers want their slots back soon.
 const IDLE: Duration = Duration::from_secs(2);
+/// Claims for each connection of a site that takes mail: one that is sent, some whose results are
+/// being recorded, and some that wait, so that a connection never does.
+const CLAIMS_PER_CONNECTION: u32 = 8;
+/// Claims for each connection of a site that did not take mail lately: enough to find out.
+const SUSPECT_CLAIMS_PER_CONNECTION: u32 = 2;
+/// How long a success counts.
+const MEMORY: Duration = Duration::from_secs(600);
+/// Failures without a success among them after which a success counts no more.
+const MAX_FAILURES: u32 = 5;
+/// Most sites whose standing is remembered, some 100 octets each. Those beyond are suspects.
+const MAX_STANDINGS: usize = 16384;
 
 /// Every site with something to do.
 #[derive(Default)]
 pub(super) struct Sites {
     queues: Mutex<HashMap<Site, Queue>>,
+    standings: Mutex<HashMap<Site, Standing>>,
 }
 
 #[derive(Default)]
@@ -34,9 +42,15 @@ struct Queue {
     jobs: VecDeque<Job>,
     workers: u32,
     idle: u32,
-    /// Told when a job comes, or room does.
+    /// Told when a job comes.
     changed: Arc<Notify>,
-    room: Arc<Notify>,
+}
+
+/// How a site did lately, in monotonic time.
+#[derive(Debug)]
+struct Standing {
+    succeeded: Duration,
+    failures: u32,
 }
 
 /// What a job that was taken in needs.
@@ -49,46 +63,76 @@ pub(super) enum Pushed {
 }
 
 impl Sites {
-    /// Queues `job`; gives it back when there is no room and none comes soon.
-    pub(super) async fn push(
-        &self,
-        site: &Site,
-        job: Job,
-        workers: u32,
-    ) -> Result<Pushed, Box<Job>> {
-        let mut job = Box::new(job);
-        let mut waited = false;
-        loop {
-            let room = match self.try_push(site, job, workers) {
-                Ok(pushed) => return Ok(pushed),
-                Err((back, _)) if waited => return Err(back),
-                Err((back, room)) => {
-                    job = back;
-                    room
-                }
-            };
-            waited = timeout(PATIENCE, room.notified()).await.is_err();
+    /// Queues `job`.
+    pub(super) fn push(&self, site: &Site, job: Job, workers: u32) -> Pushed {
+        let mut queues = self.lock();
+        let queue = queues.entry(site.clone()).or_default();
+        queue.jobs.push_back(job);
+        if queue.jobs.len() > queue.idle as usize && queue.workers < workers {
+            queue.workers += 1;
+            return Pushed::NeedsWorker;
+        }
+        queue.changed.notify_one();
+        Pushed::Queued
+    }
+
+    /// How many legs may be claimed for a site of so many connections, and what it is taken for.
+    pub(super) fn terms(&self, site: &Site, connections: u32, now: Duration) -> (u32, Trust) {
+        match self.trust(site, now) {
+            Trust::Proven => (
+                connections.saturating_mul(CLAIMS_PER_CONNECTION),
+                Trust::Proven,
+            ),
+            Trust::Suspect => (
+                connections.saturating_mul(SUSPECT_CLAIMS_PER_CONNECTION),
+                Trust::Suspect,
+            ),
         }
     }
 
-    fn try_push(
-        &self,
-        site: &Site,
-        job: Box<Job>,
-        workers: u32,
-    ) -> Result<Pushed, (Box<Job>, Arc<Notify>)> {
-        let mut queues = self.lock();
-        let queue = queues.entry(site.clone()).or_default();
-        if queue.jobs.len() >= MAX_WAITING {
-            return Err((job, queue.room.clone()));
+    /// Whether a site took mail lately.
+    pub(super) fn trust(&self, site: &Site, now: Duration) -> Trust {
+        let standings = self.lock_standings();
+        let proven = standings
+            .get(site)
+            .is_some_and(|standing| standing.holds(now));
+        match proven {
+            true => Trust::Proven,
+            false => Trust::Suspect,
         }
-        queue.jobs.push_back(*job);
-        if queue.jobs.len() > queue.idle as usize && queue.workers < workers {
-            queue.workers += 1;
-            return Ok(Pushed::NeedsWorker);
+    }
+
+    /// A site answered to the end of an attempt. Whether it is trusted only from now on.
+    pub(super) fn succeeded(&self, site: &Site, now: Duration) -> Changed {
+        let mut standings = self.lock_standings();
+        if let Some(standing) = standings.get_mut(site) {
+            let changed = Changed::from_to(standing.holds(now), true);
+            (standing.succeeded, standing.failures) = (now, 0);
+            return changed;
         }
-        queue.changed.notify_one();
-        Ok(Pushed::Queued)
+        if standings.len() >= MAX_STANDINGS {
+            standings.retain(|_, standing| standing.holds(now));
+        }
+        if standings.len() >= MAX_STANDINGS {
+            return Changed::No;
+        }
+        let standing = Standing {
+            succeeded: now,
+            failures: 0,
+        };
+        standings.insert(site.clone(), standing);
+        Changed::Yes
+    }
+
+    /// An attempt at a site did not come to an answer. Whether it is trusted no more.
+    pub(super) fn failed(&self, site: &Site, now: Duration) -> Changed {
+        let mut standings = self.lock_standings();
+        let Some(standing) = standings.get_mut(site) else {
+            return Changed::No;
+        };
+        let held = standing.holds(now);
+        standing.failures = standing.failures.saturating_add(1);
+        Changed::from_to(held, standing.holds(now))
     }
 
     /// The next job for a worker of `site`. `None` ends the worker, which then counts no more:
@@ -126,7 +170,6 @@ impl Sites {
         };
         let too_many = queue.workers > limit && queue.workers > 1;
         if let Some(job) = (!too_many).then(|| queue.jobs.pop_front()).flatten() {
-            queue.room.notify_one();
             return Found::Job(Box::new(job));
         }
         if too_many || stop.is_cancelled() {
@@ -139,6 +182,34 @@ impl Sites {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Site, Queue>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_standings(&self) -> MutexGuard<'_, HashMap<Site, Standing>> {
+        self.standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Standing {
+    fn holds(&self, now: Duration) -> bool {
+        self.failures < MAX_FAILURES && now.saturating_sub(self.succeeded) < MEMORY
+    }
+}
+
+/// Whether a site's trust changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    Yes,
+    No,
+}
+
+impl Changed {
+    fn from_to(before: bool, after: bool) -> Self {
+        match before == after {
+            true => Self::No,
+            false => Self::Yes,
+        }
     }
 }
 
@@ -181,5 +252,31 @@ impl<'a> Seat<'a> {
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         leave(&mut self.sites.lock(), self.site);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_site_is_trusted_while_it_takes_mail() {
+        let (sites, site) = (Sites::default(), Site::of_hosts(["mx.example.org"]));
+        assert_eq!(sites.terms(&site, 2, at(1)), (4, Trust::Suspect));
+        assert_eq!(sites.succeeded(&site, at(1)), Changed::Yes);
+        assert_eq!(sites.succeeded(&site, at(2)), Changed::No);
+        assert_eq!(sites.terms(&site, 2, at(2)), (16, Trust::Proven));
+        for _ in 1..MAX_FAILURES {
+            assert_eq!(sites.failed(&site, at(3)), Changed::No);
+        }
+        assert_eq!(sites.failed(&site, at(3)), Changed::Yes);
+        assert_eq!(sites.trust(&site, at(3)), Trust::Suspect);
+        assert_eq!(sites.succeeded(&site, at(4)), Changed::Yes);
+        assert_eq!(sites.trust(&site, at(603)), Trust::Proven);
+        assert_eq!(sites.trust(&site, at(604)), Trust::Suspect);
     }
 }

@@ -362,26 +362,36 @@ async fn a_long_list_goes_in_several_transactions_over_one_connection() {
 }
 
 #[tokio::test]
-async fn a_site_too_far_behind_has_its_mail_put_off_without_an_attempt() {
-    let (sink, setup) = one(Script {
+async fn a_site_that_does_not_move_is_not_asked_and_its_mail_is_attempted_once_each() {
+    let silence = || Script {
         greeting: Greeting::Nothing,
         ..Script::default()
-    })
-    .await;
+    };
+    let (silent, port) = Sink::listen("127.0.0.4", 0, silence()).await;
+    let (sink, _) = Sink::listen("127.0.0.2", port, Script::default()).await;
+    let zone = Zone::default()
+        .serve("silent.example", &["127.0.0.4"])
+        .serve("example.org", &["127.0.0.2"]);
     let mut world = World::start(Setup {
         connections: 1,
-        ..setup
+        ..Setup::new(zone, port)
     });
-    // One is being attempted, as many wait as may, three are too many.
-    let accepted = 1 + super::sites::MAX_WAITING + 3;
-    for _ in 0..accepted {
+    for _ in 0..300 {
+        world.accept(&["you@silent.example"]).await;
+    }
+    assert_eq!(world.event("attempt-started").await["attempt"], 1);
+    for _ in 0..20 {
         world.accept(&["you@example.org"]).await;
     }
-    world.until(|report| report.deferred == 3).await;
-    assert_eq!(world.event("attempt-started").await["attempt"], 1);
-    assert_eq!(sink.connections(), 1);
+    for _ in 0..20 {
+        world.event("delivered").await;
+    }
+    // What has no room waits as it is: due, and not put off.
+    let report = world.custody.report();
+    assert_eq!((report.due, report.deferred), (300, 0));
+    assert_eq!((silent.connections(), sink.received().len()), (1, 20));
     let report = world.stop().await.report();
-    assert_eq!(report.due + report.deferred, accepted as u64);
+    assert_eq!(report.due + report.deferred, 300);
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::{Outbound, Parts};
 use crate::{
     config::{Domain, Settings},
-    custody::{self, Custody, Limits, NewMessage, QueueReport},
+    custody::{self, Custody, Limits, NewMessage},
     identity::Signer,
     mail::{BodyKind, Envelope, MessageId, Recipient, ReturnPath},
     ports::{
@@ -255,17 +255,6 @@ impl World {
         };
         let found = tokio::time::timeout(PATIENCE, next).await;
         found.unwrap_or_else(|_| panic!("no event {stage:?} came"))
-    }
-
-    /// Waits until the queue is as it should be.
-    pub(super) async fn until(&self, holds: impl Fn(QueueReport) -> bool) {
-        let wait = async {
-            while !holds(self.custody.report()) {
-                tokio::task::yield_now().await;
-            }
-        };
-        let waited = tokio::time::timeout(PATIENCE, wait).await;
-        waited.unwrap_or_else(|_| panic!("the queue is {:?}", self.custody.report()));
     }
 
     /// Lets time pass, and custody notice.
