@@ -10,6 +10,7 @@ mod histories;
 mod ledger;
 mod lifecycle;
 mod queue_model;
+mod reopening;
 
 use std::sync::{
     Arc, Mutex,

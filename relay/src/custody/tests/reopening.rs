@@ -1,0 +1,211 @@
+//! What an opening makes of the segments it finds: by index or record by record, in which order
+//! they go, and what happens meanwhile.
+
+use std::collections::BTreeMap;
+
+use super::{
+    driver::{Driver, script},
+    queue::Queue,
+    spool::{
+        Place, Spool, Sync,
+        record::{Encoded, Head, Record},
+    },
+    state::State,
+    *,
+};
+use crate::ports::simulated_disk::Failure;
+
+/// A spool that was opened and wholly restored.
+struct Reopened {
+    spool: Spool,
+    queue: Queue,
+}
+
+fn reopen(disk: &SimulatedDisk) -> Reopened {
+    let random = Counting(AtomicU64::new(disk.calls()));
+    let disk = Arc::new(disk.clone());
+    let (mut spool, mut recovery) = Spool::open(disk, Arc::new(random), 1 << 20).unwrap();
+    let mut queue = Queue::new(Arc::new(|_| Admission::Send), 0);
+    queue.begin_restore();
+    let mut damage = Vec::new();
+    while !recovery.is_done() {
+        let mut on_queue = |apply: &mut dyn FnMut(&mut Queue)| apply(&mut queue);
+        recovery
+            .step(&mut spool, &mut on_queue, &mut damage)
+            .unwrap();
+    }
+    queue.end_restore();
+    Reopened { spool, queue }
+}
+
+impl Reopened {
+    /// Writes one segment of these records.
+    fn segment(&mut self, records: Vec<Encoded>) -> Vec<Place> {
+        let places = self.spool.append(&records, Sync::Now).unwrap();
+        self.spool.seal().unwrap();
+        places
+    }
+}
+
+fn head(number: u64) -> Head {
+    let envelope = Arc::new(envelope(&["a@one.test"]));
+    Head {
+        id: id(number),
+        accepted: start(),
+        state: State::new(&envelope, start(), &[]),
+        envelope,
+    }
+}
+
+fn accepted(number: u64) -> Encoded {
+    Encoded::new(Record::Message(head(number)), body(number))
+}
+
+fn tried(number: u64, home: u64) -> Encoded {
+    Encoded::of(Record::Attempt {
+        id: id(number),
+        home,
+        leg: 0,
+        number: 1,
+    })
+}
+
+fn finished(number: u64, home: u64) -> Encoded {
+    Encoded::of(Record::Finished {
+        id: id(number),
+        home,
+    })
+}
+
+fn empty_disk() -> SimulatedDisk {
+    SimulatedDisk::new(Faults::default())
+}
+
+/// Opens and removes what may go, twice, and says whether each message is there then.
+fn after_two_openings(disk: &SimulatedDisk, numbers: [u64; 2]) -> [bool; 2] {
+    for _ in 0..2 {
+        reopen(disk).spool.remove_dead().unwrap();
+    }
+    let queue = reopen(disk).queue;
+    numbers.map(|number| queue.contains(id(number)))
+}
+
+#[test]
+fn a_copy_stays_as_long_as_what_it_was_copied_from() {
+    let disk = empty_disk();
+    let mut writing = reopen(&disk);
+    // The first lives on in segment 1, and segment 2 has a record about it.
+    writing.segment(vec![accepted(1)]);
+    writing.segment(vec![tried(1, 1), accepted(2)]);
+    // The second was moved from 2 to 3, but a crash undid the removal of 2; then it was done.
+    let moved = Record::Moved {
+        from: 2,
+        message: head(2),
+    };
+    writing.segment(vec![Encoded::new(moved, body(2))]);
+    writing.segment(vec![finished(2, 3)]);
+    drop(writing);
+    assert_eq!(after_two_openings(&disk, [1, 2]), [true, false]);
+}
+
+#[test]
+fn a_record_stays_as_long_as_what_it_is_about() {
+    let disk = empty_disk();
+    let mut writing = reopen(&disk);
+    writing.segment(vec![accepted(1), accepted(2)]);
+    writing.segment(vec![finished(2, 1)]);
+    drop(writing);
+    assert_eq!(after_two_openings(&disk, [1, 2]), [true, false]);
+}
+
+#[test]
+fn what_a_failed_write_left_behind_stays_done() {
+    let disk = empty_disk();
+    let mut writing = reopen(&disk);
+    writing.spool.append(&[accepted(1)], Sync::Now).unwrap();
+    // The write of the second fails at its sync, and it cannot be cut off either.
+    let calls = disk.calls();
+    disk.set_faults(Faults {
+        fail: Some((
+            calls + 1..calls + 4,
+            Failure::Error(std::io::ErrorKind::Other),
+        )),
+        ..Faults::default()
+    });
+    writing.spool.append(&[accepted(2)], Sync::Now).unwrap_err();
+    disk.set_faults(Faults::default());
+    writing.segment(vec![accepted(2), finished(2, 2)]);
+    drop(writing);
+    assert_eq!(after_two_openings(&disk, [1, 2]), [true, false]);
+}
+
+type Found = BTreeMap<MessageId, (Place, State)>;
+
+fn found(disk: &SimulatedDisk) -> Found {
+    let queue = reopen(disk).queue;
+    let numbers = (0..64).map(id);
+    let current = |id| queue.current(id).map(|current| (id, current));
+    numbers.filter_map(current).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_says_what_the_records_say() {
+    let disk = empty_disk();
+    let driver = Driver::open(&disk, &Arc::default()).unwrap();
+    script(&driver).await;
+    driver.custody.close().await;
+    let by_index = found(&disk);
+    assert!(by_index.len() > 2, "{by_index:?}");
+    let before = disk.calls();
+    let _ = found(&disk);
+    let with_index = disk.calls() - before;
+    for name in disk.list("").unwrap() {
+        let length = disk.bytes(&name).len();
+        disk.damage(&name, length - 1, 1);
+    }
+    let before = disk.calls();
+    assert_eq!(found(&disk), by_index);
+    assert!(disk.calls() - before > with_index, "it was read whole");
+    // It was given an index.
+    assert_eq!(found(&disk), by_index);
+}
+
+/// A clock by which everything takes a while.
+struct SlowClock(Arc<ManualClock>, AtomicU64);
+
+impl Clock for SlowClock {
+    fn wall(&self) -> Timestamp {
+        self.0.wall()
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.1.fetch_add(600, Ordering::Relaxed))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_comes_in_and_goes_out_while_the_rest_is_restored() {
+    let (disk, clock) = (empty_disk(), ManualClock::new());
+    let custody = open(&disk, &clock);
+    for number in 0..20 {
+        let new = message(number, &["a@one.test"]);
+        let _ = custody.accept(new).await.unwrap();
+    }
+    custody.close().await;
+    let slow = SlowClock(Arc::clone(&clock), AtomicU64::new(0));
+    let custody = Custody::open(Parts {
+        clock: Arc::new(slow),
+        ..parts(&disk, &clock)
+    })
+    .unwrap();
+    assert!(custody.restoring() > 0, "it is not done at once");
+    // Known to be of the old ones, or not yet: nothing of them is given out.
+    assert_eq!(custody.report().due, 0);
+    let new = message(50, &["a@one.test"]);
+    let _ = custody.accept(new).await.unwrap();
+    let mut ids: Vec<_> = all_due(&custody).await.iter().map(|c| c.id).collect();
+    ids.sort_unstable();
+    let expected: Vec<_> = (0..20).chain([50]).map(id).collect();
+    assert_eq!(ids, expected);
+    assert_eq!(custody.restoring(), 0);
+    custody.close().await;
+}
