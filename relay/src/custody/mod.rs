@@ -78,6 +78,8 @@ pub struct Limits {
     pub segment_bytes: u64,
     /// Bytes of bodies kept in memory for messages not yet attempted.
     pub hot_bytes: usize,
+    /// Messages that may be queued; with more, nothing is accepted.
+    pub messages: usize,
 }
 
 impl Default for Limits {
@@ -86,6 +88,8 @@ impl Default for Limits {
             free_space_mark: 256 << 20,
             segment_bytes: 64 << 20,
             hot_bytes: 64 << 20,
+            // Some 400 MiB of memory.
+            messages: 4_000_000,
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     closing: AtomicBool,
     /// Segments that are not restored yet.
     restoring: AtomicUsize,
+    /// Messages in the queue as of the last change of the committer's.
+    queued: AtomicUsize,
     /// When the write that is under way began, in milliseconds of the monotonic clock plus one; 0
     /// when there is none.
     writing: AtomicU64,
@@ -55,6 +57,7 @@ impl Shared {
             ailing: Mutex::new(None),
             closing: AtomicBool::new(false),
             restoring: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
             writing: AtomicU64::new(0),
             disk,
             clock,
@@ -96,6 +99,11 @@ impl Shared {
         self.restoring.store(segments, Ordering::Relaxed);
     }
 
+    /// So many messages are in the queue.
+    pub(crate) fn set_queued(&self, messages: usize) {
+        self.queued.store(messages, Ordering::Relaxed);
+    }
+
     /// A write begins.
     pub(crate) fn begin_write(&self) -> Duration {
         let now = self.clock.monotonic();
@@ -123,6 +131,10 @@ impl Shared {
                 let waited = Duration::from_millis(since);
                 return Err(NotAccepting::Slow { waited });
             }
+        }
+        let (messages, limit) = (self.queued.load(Ordering::Relaxed), self.limits.messages);
+        if messages >= limit {
+            return Err(NotAccepting::QueueFull { messages, limit });
         }
         let mark = self.limits.free_space_mark;
         match self.disk.free_space() {

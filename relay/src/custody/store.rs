@@ -202,6 +202,7 @@ impl Store {
             self.recovery = None;
             let mut queue = shared.queue();
             queue.end_restore();
+            shared.set_queued(queue.len());
             tracing::info!(messages = queue.len(), "spool restored");
             drop(queue);
             shared.wake.notify_one();
@@ -353,6 +354,7 @@ impl Store {
             }
             self.take_in(&mut queue, record, place, &mut told);
         }
+        shared.set_queued(queue.len());
         drop(queue);
         self.tell(told);
     }

@@ -167,6 +167,93 @@ async fn bad_envelopes_and_known_ids_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_queue_takes_no_more_until_something_is_done() {
+    let (disk, clock) = rig();
+    let mut with = parts(&disk, &clock);
+    with.limits.messages = 2;
+    let custody = Custody::open(with).unwrap();
+    for number in 0..2 {
+        let new = message(number, &["a@one.test"]);
+        let _ = custody.accept(new).await.unwrap();
+    }
+    assert_eq!(custody.accepting().unwrap_err().reason(), "QueueFull");
+    let third = || message(2, &["a@one.test"]);
+    let refused = custody.accept(third()).await.unwrap_err();
+    assert_eq!(refused.reason(), "QueueFull");
+    let claim = claim_now(&custody).await.unwrap();
+    let done = all(&claim, RecipientResult::Delivered);
+    custody.settle(claim, done).await.unwrap();
+    let _ = custody.accept(third()).await.unwrap();
+    custody.close().await;
+    let custody = open(&disk, &clock);
+    assert_eq!(custody.report().due, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_old_is_found_wherever_it_waits() {
+    let (disk, clock) = rig();
+    let custody = open(&disk, &clock);
+    for number in 0..3 {
+        let new = message(number, &["a@one.test"]);
+        let _ = custody.accept(new).await.unwrap();
+    }
+    // One is deferred, one claimed, one is ready at a site that is full.
+    let claim = claim_now(&custody).await.unwrap();
+    let until = start() + SignedDuration::from_hours(5);
+    let later = all(&claim, RecipientResult::Deferred { until });
+    let deferred = claim.id;
+    custody.settle(claim, later).await.unwrap();
+    let claimed = claim_now(&custody).await.unwrap();
+    let site = Site::of_domain(&claimed.domain);
+    let room = custody.bind(&claimed.domain, &site, 1, Trust::Suspect);
+    assert_eq!(room, Room::Granted);
+    assert!(claim_now(&custody).await.is_none());
+    clock.advance(3600);
+    let mut from = 0;
+    let none = custody.next_overdue(start(), &mut from);
+    assert!(none.is_none(), "{none:?}");
+    let before = start() + SignedDuration::from_secs(1);
+    let (mut from, mut found) = (0, Vec::new());
+    while let Some(due) = custody.next_overdue(before, &mut from) {
+        let claim = custody.load(due).await.unwrap();
+        found.push(claim.id);
+        let done = all(&claim, RecipientResult::Expired);
+        custody.settle(claim, done).await.unwrap();
+    }
+    found.push(claimed.id);
+    found.sort_unstable();
+    assert_eq!(found, [id(0), id(1), id(2)]);
+    assert!(found.contains(&deferred));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_site_has_what_it_may_and_suspects_leave_room() {
+    let (disk, clock) = rig();
+    let custody = open(&disk, &clock);
+    for number in 0..6 {
+        let domain = ["a@one.test", "a@two.test"][usize::from(number > 2)];
+        let new = message(number, &[domain]);
+        let _ = custody.accept(new).await.unwrap();
+    }
+    let first = claim_now(&custody).await.unwrap();
+    let second = claim_now(&custody).await.unwrap();
+    assert_ne!(first.domain, second.domain, "lanes take turns");
+    // Both domains are one site's, which may have one.
+    let site = Site::of_domain(&first.domain);
+    let bind = |claim: &Claim, limit, trust| custody.bind(&claim.domain, &site, limit, trust);
+    assert_eq!(bind(&first, 1, Trust::Suspect), Room::Granted);
+    assert_eq!(bind(&second, 1, Trust::Suspect), Room::Full);
+    let put_back = second.id;
+    custody.put_back(second).await;
+    assert!(claim_now(&custody).await.is_none());
+    // It took mail: five more.
+    assert_eq!(bind(&first, 6, Trust::Proven), Room::Granted);
+    let ids: Vec<_> = all_due(&custody).await.iter().map(|c| c.id).collect();
+    assert_eq!(ids.len(), 5);
+    assert!(ids.contains(&put_back));
+}
+
+#[tokio::test(start_paused = true)]
 async fn closing_refuses_and_wakes_who_waits() {
     let (disk, clock) = rig();
     let custody = open(&disk, &clock);

@@ -79,6 +79,7 @@ fn limits() -> Limits {
         free_space_mark: 4096,
         segment_bytes: 1500,
         hot_bytes: 1200,
+        ..Limits::default()
     }
 }
 
