@@ -239,7 +239,11 @@ impl Index {
             changes: changes.into_iter().collect(),
             messages: messages.into_iter().collect(),
         };
-        let whole = index.messages.values().all(|m| index.outline(m).is_some());
+        let (tenants, domains) = (index.names.tenants.len(), index.names.domains.len());
+        let whole = index
+            .messages
+            .values()
+            .all(|m| m.is_named_by(tenants, domains));
         (whole && reader.is_at_end()).then_some(index)
     }
 }
@@ -427,6 +431,15 @@ impl Indexed {
         };
         let fits = message.state.fits(recipients, message.legs.len());
         fits.then_some(message)
+    }
+}
+
+impl Indexed {
+    /// Whether there are names for all its numbers.
+    fn is_named_by(&self, tenants: usize, domains: usize) -> bool {
+        (self.tenant as usize) < tenants
+            && self.domain as usize <= domains
+            && self.legs.iter().all(|number| (*number as usize) < domains)
     }
 }
 
