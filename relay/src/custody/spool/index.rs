@@ -66,11 +66,22 @@ pub(crate) enum Change {
     Whole(State),
     /// What changed.
     Part {
-        /// By leg: attempts, whether delay was told, when due if that changed.
-        legs: BTreeMap<u32, (u32, bool, Option<Timestamp>)>,
+        /// Of legs.
+        legs: Vec<LegChange>,
         /// Recipients that are done.
-        done: BTreeMap<u32, Progress>,
+        done: Vec<(u32, Progress)>,
     },
+}
+
+/// What changed of a leg.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LegChange {
+    leg: u32,
+    /// Attempts so far.
+    attempts: u32,
+    delay_warned: bool,
+    /// When it is due, if that changed.
+    due: Option<Timestamp>,
 }
 
 /// Texts by number.
@@ -125,6 +136,11 @@ impl Index {
             let moved = matches!(record, Record::Moved { .. });
             self.message(message, offset, length, moved);
         }
+    }
+
+    /// Messages it speaks of, each of which takes some 200 bytes of memory.
+    pub(crate) fn len(&self) -> usize {
+        self.changes.len() + self.messages.len()
     }
 
     fn message(&mut self, head: &Head, offset: u32, length: u32, moved: bool) {
@@ -248,6 +264,20 @@ impl Index {
     }
 }
 
+/// The change of a leg; there are few in a message.
+fn change_of(legs: &mut Vec<LegChange>, leg: u32) -> &mut LegChange {
+    let at = legs.iter().position(|change| change.leg == leg);
+    let at = at.unwrap_or_else(|| {
+        legs.push(LegChange {
+            leg,
+            ..LegChange::default()
+        });
+        legs.len() - 1
+    });
+    legs.get_mut(at)
+        .expect("it is there or was pushed just now")
+}
+
 /// What a record is about.
 enum Subject<'a> {
     Own(&'a mut State),
@@ -268,8 +298,8 @@ impl Subject<'_> {
         if let Some(state) = self.whole() {
             state.start_attempt(leg, number);
         } else if let Self::Other(Change::Part { legs, .. }) = self {
-            let leg = legs.entry(leg).or_default();
-            leg.0 = leg.0.max(number);
+            let leg = change_of(legs, leg);
+            leg.attempts = leg.attempts.max(number);
         }
     }
 
@@ -280,15 +310,14 @@ impl Subject<'_> {
             let mut due = None;
             for (recipient, result) in results {
                 match Progress::of(*result) {
-                    Ok(progress) => {
-                        done.entry(*recipient).or_insert(progress);
-                    }
+                    Ok(_) if done.iter().any(|(known, _)| known == recipient) => {}
+                    Ok(progress) => done.push((*recipient, progress)),
                     Err(until) => due = due.max(Some(whole_micros(until))),
                 }
             }
-            let leg = legs.entry(leg).or_default();
-            leg.1 |= delay_warned;
-            leg.2 = due.or(leg.2);
+            let leg = change_of(legs, leg);
+            leg.delay_warned |= delay_warned;
+            leg.due = due.or(leg.due);
         }
     }
 
@@ -314,8 +343,8 @@ impl Subject<'_> {
 impl Change {
     fn nothing() -> Self {
         Self::Part {
-            legs: BTreeMap::new(),
-            done: BTreeMap::new(),
+            legs: Vec::new(),
+            done: Vec::new(),
         }
     }
 
@@ -329,11 +358,11 @@ impl Change {
                 }
             }
             Self::Part { legs, done } => {
-                for (leg, (attempts, delay_warned, due)) in legs {
-                    state.start_attempt(*leg, *attempts);
-                    if let Some(leg) = state.legs.get_mut(*leg as usize) {
-                        leg.delay_warned |= delay_warned;
-                        leg.due = due.unwrap_or(leg.due);
+                for change in legs {
+                    state.start_attempt(change.leg, change.attempts);
+                    if let Some(leg) = state.legs.get_mut(change.leg as usize) {
+                        leg.delay_warned |= change.delay_warned;
+                        leg.due = change.due.unwrap_or(leg.due);
                     }
                 }
                 for (recipient, progress) in done {
@@ -357,12 +386,12 @@ impl Change {
             Self::Part { legs, done } => {
                 bytes.push(3);
                 put_length(bytes, legs.len());
-                for (leg, (attempts, delay_warned, due)) in legs {
-                    bytes.extend(leg.to_le_bytes());
-                    bytes.extend(attempts.to_le_bytes());
-                    bytes.push(u8::from(*delay_warned));
-                    bytes.push(u8::from(due.is_some()));
-                    if let Some(due) = due {
+                for change in legs {
+                    bytes.extend(change.leg.to_le_bytes());
+                    bytes.extend(change.attempts.to_le_bytes());
+                    bytes.push(u8::from(change.delay_warned));
+                    bytes.push(u8::from(change.due.is_some()));
+                    if let Some(due) = change.due {
                         bytes.extend(due.as_microsecond().to_le_bytes());
                     }
                 }
@@ -381,18 +410,18 @@ impl Change {
             2 => reader.state().map(Self::Whole),
             3 => {
                 let legs = reader.list(|reader| {
-                    let (leg, attempts, told) = (reader.u32()?, reader.u32()?, reader.flag()?);
-                    let due = match reader.flag()? {
-                        true => Some(reader.time()?),
-                        false => None,
-                    };
-                    Some((leg, (attempts, told, due)))
+                    Some(LegChange {
+                        leg: reader.u32()?,
+                        attempts: reader.u32()?,
+                        delay_warned: reader.flag()?,
+                        due: match reader.flag()? {
+                            true => Some(reader.time()?),
+                            false => None,
+                        },
+                    })
                 })?;
                 let done = reader.list(|reader| Some((reader.u32()?, reader.progress()?)))?;
-                Some(Self::Part {
-                    legs: legs.into_iter().collect(),
-                    done: done.into_iter().collect(),
-                })
+                Some(Self::Part { legs, done })
             }
             _ => None,
         }

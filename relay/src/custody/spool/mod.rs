@@ -127,6 +127,9 @@ pub(crate) enum ReadError {
 
 /// Segments' worth of compaction that may be saved up.
 const CREDIT_SEGMENTS: u64 = 4;
+/// Messages a segment may speak of before another is begun, so that an index takes some 10 MiB of
+/// memory at most, also where a segment is nothing but short records.
+const INDEXED: usize = 50_000;
 /// Segments' worth of dead bytes that are always tolerated.
 const SLACK_SEGMENTS: u64 = 4;
 
@@ -164,7 +167,7 @@ impl Spool {
         if self
             .head
             .as_ref()
-            .is_some_and(|head| head.length >= self.segment_bytes)
+            .is_some_and(|head| head.length >= self.segment_bytes || head.index.len() >= INDEXED)
         {
             self.seal()?;
         }

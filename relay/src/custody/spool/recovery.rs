@@ -9,7 +9,7 @@
 //! opening finds what the first one found.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map},
     io,
     ops::Range,
     sync::Arc,
@@ -46,8 +46,8 @@ pub(crate) struct Recovery {
 struct Reading {
     number: u64,
     index: Index,
-    changes: VecDeque<(MessageId, Change)>,
-    messages: VecDeque<(MessageId, Indexed)>,
+    changes: btree_map::IntoIter<MessageId, Change>,
+    messages: btree_map::IntoIter<MessageId, Indexed>,
 }
 
 /// Runs what it is given on the queue, which is locked for as long.
@@ -266,7 +266,7 @@ impl Recovery {
     ) -> io::Result<()> {
         if let Some(reading) = &mut self.reading {
             queue(&mut |queue| reading.apply(spool, queue));
-            if reading.changes.is_empty() && reading.messages.is_empty() {
+            if reading.changes.len() == 0 && reading.messages.len() == 0 {
                 self.reading = None;
             }
             return Ok(());
@@ -314,17 +314,17 @@ impl Reading {
         }
         Self {
             number,
-            changes: std::mem::take(&mut index.changes).into_iter().collect(),
-            messages: std::mem::take(&mut index.messages).into_iter().collect(),
+            changes: std::mem::take(&mut index.changes).into_iter(),
+            messages: std::mem::take(&mut index.messages).into_iter(),
             index,
         }
     }
 
     fn apply(&mut self, spool: &mut Spool, queue: &mut Queue) {
         for _ in 0..STEP {
-            if let Some((id, change)) = self.changes.pop_front() {
+            if let Some((id, change)) = self.changes.next() {
                 self.change(spool, queue, id, &change);
-            } else if let Some((id, message)) = self.messages.pop_front() {
+            } else if let Some((id, message)) = self.messages.next() {
                 self.message(spool, queue, id, &message);
             } else {
                 return;
