@@ -1,0 +1,5 @@
+//! The side-by-side benchmark of relays.
+
+mod clock;
+pub mod load;
+
