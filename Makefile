@@ -9,7 +9,10 @@ CLUSTER := cargo run --quiet -p postrider-e2e --bin e2e-cluster --
 LIVE := postrider-e2e/cluster,postrider-operator/cluster,postrider-cli/cluster
 DEMO := cargo run --quiet -p postrider-e2e --bin e2e-demo --
 
-.PHONY: help demo test check durability lint crds images clean
+# A release build, and where it lies.
+BENCH := $(or $(CARGO_TARGET_DIR),target)/release/postrider-bench
+
+.PHONY: help demo test check durability lint crds images bench clean
 
 help:
 	@echo 'make demo    a local Kubernetes, Postrider on it, 20 messages followed to their end'
@@ -19,6 +22,7 @@ help:
 	@echo 'make lint    format and lints only'
 	@echo 'make crds    write the custom resource definitions into the chart'
 	@echo 'make images  link the programs of the images statically'
+	@echo 'make bench   measure the relay and its peers, an hour; QUICK=1: against Postfix, 5 minutes'
 	@echo 'make clean   take down what demo and test left up'
 
 # Shows the main job from end to end and leaves the cluster up.
@@ -59,6 +63,11 @@ images:
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
 	  cargo build --profile image --target $(IMAGE_TARGET) \
 	  -p postrider-operator -p postrider-relay -p postrider-cli
+
+# Writes docs/benchmark.md and target/bench/summary.json; with QUICK=1 the latter only.
+bench:
+	cargo build --quiet --release -p postrider-relay -p postrider-bench
+	$(BENCH) $(if $(QUICK),quick,full)
 
 clean:
 	$(DEMO) clean

@@ -54,6 +54,15 @@ fn no_room_imports_what_it_may_not() {
             ],
         ),
         ("postrider-cli", &["postrider-e2e"]),
+        (
+            "postrider-bench",
+            &[
+                "tokio",
+                "kube-core",
+                "postrider-operator",
+                "postrider-relay",
+            ],
+        ),
     ] {
         let names = tree(package);
         assert!(
