@@ -20,7 +20,7 @@ use crate::{
 const WARM_UP: Duration = Duration::from_secs(1);
 /// How long the rest of the queue may take after the load. What is undelivered then is in the
 /// account as queued, and the rate is that of the deliveries up to then.
-const DRAIN_BOUND: Duration = Duration::from_secs(60);
+const DRAIN_BOUND: Duration = Duration::from_secs(30);
 /// How long queue and slow deliveries may take to come to rest after that.
 const SETTLE_BOUND: Duration = Duration::from_secs(120);
 
