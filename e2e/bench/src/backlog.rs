@@ -21,6 +21,8 @@ const SIZE: usize = 512;
 const SESSIONS: usize = 100;
 /// How long the first attempts may take after the last message was taken.
 const ATTEMPTS_BOUND: Duration = Duration::from_secs(900);
+/// When no further first attempt is expected.
+const QUIET: Duration = Duration::from_secs(15);
 /// How long the queue may take to be whole after a start.
 const SCHEDULED_BOUND: Duration = Duration::from_secs(300);
 
@@ -56,8 +58,14 @@ pub fn long_queue(
     ));
     let begun = clock::now();
     let accepted = fill(contender, world, plan.messages)?;
+    let (mut attempts, mut moved) = (0, clock::now());
     running.wait("the first attempts", ATTEMPTS_BOUND, || {
-        Ok(world.sink(Site::Refusing).ledger().deferred >= accepted)
+        let now = world.sink(Site::Refusing).ledger().deferred;
+        if now != attempts {
+            (attempts, moved) = (now, clock::now());
+        }
+        // A contender may put mail off without an attempt.
+        Ok(now >= accepted || moved.elapsed() > QUIET)
     })?;
     let loading = begun.elapsed().as_secs_f64();
     let queued = contender.queued(world)?;
