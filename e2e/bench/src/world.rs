@@ -55,7 +55,10 @@ impl Site {
 
     fn behaviour(self) -> Behaviour {
         match self {
-            Self::Fast => Behaviour::default(),
+            Self::Fast => Behaviour {
+                chunking: true,
+                ..Behaviour::default()
+            },
             Self::Slow => Behaviour {
                 delay: Duration::from_secs(1),
                 connections: SLOW_CONNECTIONS,
