@@ -3,7 +3,7 @@
 //!
 //! The API server is real; the operator's part in the status is played by the test.
 
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 use kube::{
     Api, Client,
@@ -34,8 +34,8 @@ async fn trigger(client: &Client) -> Option<String> {
     api.get("shop").await.unwrap().spec.dkim.rotation.trigger
 }
 
-#[tokio::test]
-async fn a_rotation_is_followed_to_its_end() {
+/// An API server that knows the kinds and holds the domain `shop`, which signs with `pr-1`.
+async fn server_with_shop() -> (ApiServer, Client) {
     let server = ApiServer::start().await.unwrap();
     let client = server.client().await.unwrap();
     for crd in postrider_crds::custom_resource_definitions() {
@@ -57,33 +57,35 @@ async fn a_rotation_is_followed_to_its_end() {
         json!({"active": [key("pr-1", "Active")], "pending": [], "retiring": []}),
     )
     .await;
+    (server, client)
+}
 
-    let kubeconfig = server.kubeconfig().display().to_string();
-    let arguments = [
-        "rotate",
-        "shop",
-        "--kubeconfig",
-        &kubeconfig,
-        "--trigger",
-        "t1",
-        "-o",
-        "json",
-    ];
+/// Rotates `shop` by the trigger `t1`, plays the operator, and gives what the command said at its
+/// end.
+async fn rotate_to_the_end(client: &Client, kubeconfig: &str) -> Output {
     let follower = tokio::process::Command::new(env!("CARGO_BIN_EXE_postrider"))
-        .args(arguments)
+        .args(["rotate", "shop", "--kubeconfig", kubeconfig])
+        .args(["--trigger", "t1", "-o", "json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
     wait_for("the trigger", BOUND, "-", async || {
-        Ok(trigger(&client).await.filter(|t| t == "t1"))
+        Ok(trigger(client).await.filter(|t| t == "t1"))
     })
     .await
     .unwrap();
-    show(&client, json!({"active": [key("pr-1", "Active")], "pending": [key("pr-2", "Published")], "retiring": []})).await;
-    show(&client, json!({"active": [key("pr-2", "Active")], "pending": [], "retiring": [key("pr-1", "Retiring")], "trigger": "t1"})).await;
-    let output = follower.wait_with_output().await.unwrap();
+    show(client, json!({"active": [key("pr-1", "Active")], "pending": [key("pr-2", "Published")], "retiring": []})).await;
+    show(client, json!({"active": [key("pr-2", "Active")], "pending": [], "retiring": [key("pr-1", "Retiring")], "trigger": "t1"})).await;
+    follower.wait_with_output().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_rotation_is_followed_to_its_end() {
+    let (server, client) = server_with_shop().await;
+    let kubeconfig = server.kubeconfig().display().to_string();
+    let output = rotate_to_the_end(&client, &kubeconfig).await;
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{told}");
     assert!(
@@ -96,8 +98,13 @@ async fn a_rotation_is_followed_to_its_end() {
         (&json!(true), &json!("pr-2"))
     );
     assert_eq!(answer["retiring"][0]["selector"], "pr-1");
+}
 
-    // Nobody is at work: out of time is not done.
+#[tokio::test]
+async fn out_of_time_is_not_done() {
+    let (server, _client) = server_with_shop().await;
+    let kubeconfig = server.kubeconfig().display().to_string();
+    // Nobody is at work.
     let arguments = [
         "rotate",
         "shop",
@@ -111,13 +118,18 @@ async fn a_rotation_is_followed_to_its_end() {
     let output = postrider(&arguments).await;
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(String::from_utf8_lossy(&output.stderr).contains("do not sign yet"));
+}
 
-    // A trigger that a manifest holds is that manifest's.
+#[tokio::test]
+async fn a_trigger_that_a_manifest_holds_is_left_to_it() {
+    let (server, client) = server_with_shop().await;
+    let kubeconfig = server.kubeconfig().display().to_string();
     let manifest = json!({
         "apiVersion": "postrider.dev/v1alpha1", "kind": "SendingDomain",
         "spec": {"domain": "shop.test", "poolRef": {"name": "default"}, "dkim": {"rotation": {"trigger": "git"}}},
     });
     let params = PatchParams::apply("argocd").force();
+    let api: Api<SendingDomain> = Api::default_namespaced(client.clone());
     api.patch("shop", &params, &Patch::Apply(&manifest))
         .await
         .unwrap();

@@ -66,6 +66,13 @@ fn find<'a>(report: &'a Value, object: &str, check: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no {check} of {object} in {report:#}"))
 }
 
+/// What `check` says of the manifests in `path` as JSON, with its exit code.
+async fn check(path: &str, resolver: &str) -> (Option<i32>, Value) {
+    let output = postrider(&["check", "-f", path, "--resolver", resolver, "-o", "json"]).await;
+    let report = serde_json::from_slice(&output.stdout).unwrap();
+    (output.status.code(), report)
+}
+
 #[tokio::test]
 async fn good_zones_pass_and_broken_ones_are_named_with_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
@@ -77,10 +84,23 @@ async fn good_zones_pass_and_broken_ones_are_named_with_the_remedy() {
     fs::write(manifests.join("pool.yaml"), POOL).unwrap();
     fs::write(manifests.join("good.yaml"), domain("good", "good.test")).unwrap();
     let path = manifests.display().to_string();
+    good_zones_pass(&path, &resolver).await;
 
-    let output = postrider(&["check", "-f", &path, "--resolver", &resolver, "-o", "json"]).await;
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    let more = [
+        domain("broken", "broken.test"),
+        domain("empty", "empty.test"),
+    ]
+    .concat();
+    fs::write(manifests.join("more.yaml"), more).unwrap();
+    broken_zones_are_named(&path, &resolver).await;
+    people_get_a_table(&path, &resolver).await;
+    junit_is_read_by_others(&path, &resolver).await;
+    nameserver.stop().await.unwrap();
+}
+
+async fn good_zones_pass(path: &str, resolver: &str) {
+    let (code, report) = check(path, resolver).await;
+    assert_eq!(code, Some(0), "{report:#}");
     for check in ["Manifest", "SPF", "DMARC", "ReturnPath"] {
         assert_eq!(
             find(&report, "SendingDomain mail/good", check)["outcome"],
@@ -94,16 +114,11 @@ async fn good_zones_pass_and_broken_ones_are_named_with_the_remedy() {
         "NotChecked"
     );
     assert_eq!(report["notChecked"], 2);
+}
 
-    let more = [
-        domain("broken", "broken.test"),
-        domain("empty", "empty.test"),
-    ]
-    .concat();
-    fs::write(manifests.join("more.yaml"), more).unwrap();
-    let output = postrider(&["check", "-f", &path, "--resolver", &resolver, "-o", "json"]).await;
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{report:#}");
+async fn broken_zones_are_named(path: &str, resolver: &str) {
+    let (code, report) = check(path, resolver).await;
+    assert_eq!(code, Some(1), "{report:#}");
     for (object, check, subject, message) in [
         ("broken", "SPF", "TXT bounce.broken.test", "192.0.2.11"),
         ("broken", "DMARC", "TXT _dmarc.broken.test", "only one"),
@@ -126,8 +141,10 @@ async fn good_zones_pass_and_broken_ones_are_named_with_the_remedy() {
         assert!(item["wanted"].is_string(), "{item}");
     }
     assert_eq!(report["failed"], 6, "{report:#}");
+}
 
-    let output = postrider(&["check", "-f", &path, "--resolver", &resolver]).await;
+async fn people_get_a_table(path: &str, resolver: &str) {
+    let output = postrider(&["check", "-f", path, "--resolver", resolver]).await;
     let table = text(&output);
     assert!(
         table.contains("more.yaml: SendingDomain mail/broken"),
@@ -141,8 +158,6 @@ async fn good_zones_pass_and_broken_ones_are_named_with_the_remedy() {
         output.stderr.is_empty(),
         "no progress is drawn where no terminal is"
     );
-    junit_is_read_by_others(&path, &resolver).await;
-    nameserver.stop().await.unwrap();
 }
 
 /// The XML reader of Python counts what the report says.
@@ -176,9 +191,8 @@ async fn dns_that_does_not_answer_is_never_taken_for_a_missing_record_nor_for_go
     // Nobody listens there.
     let resolver = format!("{}:5301", loopback(22));
     let path = manifest.display().to_string();
-    let output = postrider(&["check", "-f", &path, "--resolver", &resolver, "-o", "json"]).await;
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    let (code, report) = check(&path, &resolver).await;
+    assert_eq!(code, Some(1), "{report:#}");
     let spf = find(&report, "SendingDomain mail/good", "SPF");
     assert!(
         spf["message"]

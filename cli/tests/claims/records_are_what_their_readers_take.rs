@@ -42,6 +42,25 @@ async fn shop(client: &Client) -> SendingDomain {
         .unwrap()
 }
 
+async fn print(kubeconfig: &str, format: &str) -> String {
+    let output = postrider(&[
+        "records",
+        "shop",
+        "--kubeconfig",
+        kubeconfig,
+        "--format",
+        format,
+    ])
+    .await;
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text(&output)
+}
+
 #[tokio::test]
 async fn every_format_is_taken_by_its_readers() {
     let server = ApiServer::start().await.unwrap();
@@ -51,32 +70,25 @@ async fn every_format_is_taken_by_its_readers() {
     }
     define(&client, serde_yaml::from_str(ENDPOINTS).unwrap()).await;
     let stored = shop(&client).await;
-    let wanted = stored.status.unwrap().records;
+    let wanted = stored.status.unwrap().records.len();
     let kubeconfig = server.kubeconfig().display().to_string();
-    let print = async |format: &str| {
-        let output = postrider(&[
-            "records",
-            "shop",
-            "--kubeconfig",
-            &kubeconfig,
-            "--format",
-            format,
-        ])
-        .await;
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        text(&output)
-    };
 
-    // A zone, with what every zone has besides.
+    zone_is_taken_by_bind(&print(&kubeconfig, "zone").await, wanted).await;
+    let manifest = print(&kubeconfig, "external-dns").await;
+    endpoint_is_taken_by_the_api_server(&client, &manifest, wanted).await;
+    let body: hcl::Body = hcl::parse(&print(&kubeconfig, "terraform").await).unwrap();
+    let resources = body
+        .blocks()
+        .filter(|block| block.identifier() == "resource");
+    assert_eq!(resources.count(), wanted);
+}
+
+/// `records` stand in a zone, with what every zone has besides.
+async fn zone_is_taken_by_bind(records: &str, wanted: usize) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("zone");
     let head = "$TTL 60\n@ IN SOA ns. host. 1 60 60 3600 60\n@ IN NS ns.\n";
-    fs::write(&file, [head, &print("zone").await].concat()).unwrap();
+    fs::write(&file, [head, records].concat()).unwrap();
     let programs = BindPrograms::ready(&Cache::of_user().unwrap())
         .await
         .unwrap();
@@ -84,10 +96,11 @@ async fn every_format_is_taken_by_its_readers() {
     let lines = understood
         .lines()
         .filter(|line| line.contains("\tTXT\t") || line.contains(" TXT") || line.contains("MX"));
-    assert_eq!(lines.count(), wanted.len(), "{understood}");
+    assert_eq!(lines.count(), wanted, "{understood}");
+}
 
-    // A DNSEndpoint.
-    let manifest: DynamicObject = serde_yaml::from_str(&print("external-dns").await).unwrap();
+async fn endpoint_is_taken_by_the_api_server(client: &Client, manifest: &str, wanted: usize) {
+    let manifest: DynamicObject = serde_yaml::from_str(manifest).unwrap();
     let kind = GroupVersionKind::gvk("externaldns.k8s.io", "v1alpha1", "DNSEndpoint");
     let api: Api<DynamicObject> =
         Api::default_namespaced_with(client.clone(), &ApiResource::from_gvk(&kind));
@@ -101,16 +114,5 @@ async fn every_format_is_taken_by_its_readers() {
         "nothing was dropped"
     );
     let endpoints = created.data["spec"]["endpoints"].as_array().unwrap();
-    assert_eq!(
-        endpoints.len(),
-        wanted.len() - 1,
-        "DMARC is left to its owner"
-    );
-
-    // Terraform.
-    let body: hcl::Body = hcl::parse(&print("terraform").await).unwrap();
-    let resources = body
-        .blocks()
-        .filter(|block| block.identifier() == "resource");
-    assert_eq!(resources.count(), wanted.len());
+    assert_eq!(endpoints.len(), wanted - 1, "DMARC is left to its owner");
 }
