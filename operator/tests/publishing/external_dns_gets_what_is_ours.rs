@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, path::Path};
 
+use kube::api::DynamicObject;
 use postrider_e2e::{
     cluster::{Cache, wait_for},
     peers::{
@@ -47,30 +48,7 @@ async fn external_dns_gets_what_is_ours() {
     let message = world.published("shop", "Unknown", "WaitingForDNS").await;
     assert!(message.contains("DNSEndpoint postrider-shop"), "{message}");
     let endpoints = world.objects(VERSION, "DNSEndpoint");
-    let object = endpoints.get("postrider-shop").await.unwrap();
-    let owner = &object.metadata.owner_references.as_ref().unwrap()[0];
-    let domain = world.domains().get("shop").await.unwrap();
-    assert_eq!(
-        (owner.kind.as_str(), Some(&owner.uid)),
-        ("SendingDomain", domain.metadata.uid.as_ref())
-    );
-    let records = object.data["spec"]["endpoints"].as_array().unwrap();
-    let named: Vec<_> = records
-        .iter()
-        .map(|record| {
-            format!(
-                "{} {}",
-                record["recordType"].as_str().unwrap(),
-                record["dnsName"].as_str().unwrap()
-            )
-        })
-        .collect();
-    assert!(
-        named[0].starts_with("TXT pr-") && named[0].ends_with("._domainkey.shop.test"),
-        "{named:?}"
-    );
-    assert_eq!(named[1..], ["TXT bounce.shop.test", "MX bounce.shop.test"]);
-    assert_eq!(records[2]["targets"], json!(["10 mail.relays.test"]));
+    object_is_of_the_domain(&world, &endpoints.get("postrider-shop").await.unwrap()).await;
 
     world
         .patch("shop", json!({"spec": {"publish": null}}))
@@ -99,4 +77,31 @@ async fn external_dns_gets_what_is_ours() {
     let object = endpoints.get("postrider-shop").await.unwrap();
     assert_eq!(object.data["spec"]["endpoints"][0]["dnsName"], "a.test");
     nameserver.stop().await.unwrap();
+}
+
+/// The domain `shop` owns `object`, which has its records but DMARC.
+async fn object_is_of_the_domain(world: &World, object: &DynamicObject) {
+    let owner = &object.metadata.owner_references.as_ref().unwrap()[0];
+    let domain = world.domains().get("shop").await.unwrap();
+    assert_eq!(
+        (owner.kind.as_str(), Some(&owner.uid)),
+        ("SendingDomain", domain.metadata.uid.as_ref())
+    );
+    let records = object.data["spec"]["endpoints"].as_array().unwrap();
+    let named: Vec<_> = records
+        .iter()
+        .map(|record| {
+            format!(
+                "{} {}",
+                record["recordType"].as_str().unwrap(),
+                record["dnsName"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert!(
+        named[0].starts_with("TXT pr-") && named[0].ends_with("._domainkey.shop.test"),
+        "{named:?}"
+    );
+    assert_eq!(named[1..], ["TXT bounce.shop.test", "MX bounce.shop.test"]);
+    assert_eq!(records[2]["targets"], json!(["10 mail.relays.test"]));
 }
