@@ -1,4 +1,5 @@
-//! Tables of the plan; what holds for every observation is in [`properties`].
+//! Tables of the plan; those of keys are in [`key_tables`], those of what relays have loaded
+//! in [`reach`]; what holds for every observation is in [`properties`].
 
 use postrider_crds::{Duration as Interval, Selector, relay_config::Admission};
 
@@ -9,7 +10,9 @@ use crate::{
     sending_domain::observe::{Findings, KeyFacts, PoolFacts, UnusableKey},
 };
 
+mod key_tables;
 mod properties;
+mod reach;
 
 const ALGORITHMS: [KeyAlgorithm; 2] = [KeyAlgorithm::RSA2048, KeyAlgorithm::Ed25519];
 
@@ -194,95 +197,6 @@ fn a_fresh_domain_makes_its_keys_and_is_not_done() {
     assert_eq!(purposes, [SPF, DMARC, ReturnPath]);
 }
 
-/// The states of `observation`'s keys.
-fn states(observation: &Observation) -> Vec<KeyState> {
-    observation.keys.iter().map(|key| key.life.state).collect()
-}
-
-#[test]
-#[expect(clippy::too_many_lines, reason = "one story or table, told in a row")]
-fn first_keys_go_all_the_way_in_their_order() {
-    use KeyState::{Active, Generated, Loaded, Published, Visible};
-    let mut world = verified(Generated, false);
-    for key in &mut world.keys {
-        key.life = Life::new(at(0), None);
-    }
-    let step = |world: &mut Observation, second: i64, wanted: KeyState| -> Plan {
-        let plan = plan(world, at(second));
-        *world = after(world.clone(), &plan);
-        assert_eq!(states(world), [wanted, wanted], "at {second}");
-        plan
-    };
-    let listing = step(&mut world, 0, Generated);
-    assert_eq!(
-        listing.status.records.len(),
-        5,
-        "the records are listed first"
-    );
-    step(&mut world, 1, Published);
-    let waiting = step(&mut world, 2, Published);
-    assert_eq!(ready(&waiting).1, reasons::WAITING_FOR_PROPAGATION);
-    let until = at(2 + 300);
-    assert!(
-        ready(&waiting).2.contains(&until.to_string()),
-        "{}",
-        ready(&waiting).2
-    );
-    let published = &waiting.status.dkim.pending[0];
-    assert_eq!(published.until.as_ref().unwrap().0, until);
-    assert_eq!(waiting.next_step.unwrap(), Duration::from_secs(301));
-    step(&mut world, 301, Published);
-    step(&mut world, 302, Visible);
-    let loading = step(&mut world, 303, Visible);
-    assert_eq!(ready(&loading).1, reasons::KEYS_LOADING);
-    assert!(
-        ready(&loading).2.contains("default-1"),
-        "{}",
-        ready(&loading).2
-    );
-    let rotating = condition(&loading, types::ROTATING);
-    assert_eq!(
-        (rotating.0, rotating.1),
-        ("True", reasons::WAITING_FOR_RELAYS)
-    );
-    for key in &mut world.keys {
-        key.loaded = true;
-    }
-    let loaded = step(&mut world, 304, Loaded);
-    assert_eq!(loaded.status.admission, Some(Admission::Hold));
-    let active = step(&mut world, 305, Active);
-    assert_eq!(
-        ready(&active),
-        (
-            "True",
-            reasons::READY,
-            "mail is signed with pr-rsa2048, pr-ed25519"
-        )
-    );
-    assert_eq!(active.status.admission, Some(Admission::Send));
-    assert_eq!(active.next_look, Duration::from_secs(600));
-    assert_eq!(condition(&active, types::ROTATING).0, "False");
-    let noted: Vec<_> = active.notices.iter().map(|n| n.action).collect();
-    assert_eq!(noted, ["ChangeKey", "Verify"]);
-    let note = &active.notices[0].note;
-    assert!(
-        note.contains("pr-rsa2048") && note.contains("pr-ed25519"),
-        "{note}"
-    );
-    let rest = plan(&world, at(306));
-    assert!(rest.transitions.is_empty() && rest.notices.is_empty());
-    assert_eq!(rest.status, active.status);
-}
-
-#[test]
-fn both_first_keys_or_none() {
-    let mut world = verified(KeyState::Loaded, true);
-    world.keys[1].loaded = false;
-    let half = plan(&world, at(0));
-    assert_eq!(half.status.dkim.active.len(), 1);
-    assert_eq!(half.status.admission, Some(Admission::Hold));
-}
-
 #[test]
 fn what_is_missing_is_told_with_type_name_and_value() {
     let mut observation = verified(KeyState::Published, false);
@@ -465,70 +379,6 @@ fn one_missing_sender_is_told_once_and_stops_nobody() {
 }
 
 #[test]
-fn a_record_that_vanishes_is_told_and_held_against_its_key() {
-    let mut observation = verified(KeyState::Active, true);
-    let settled = plan(&observation, at(0));
-    observation = after(observation, &settled);
-    observation.keys[0] = seen(observation.keys[0].clone(), RecordState::Missing);
-    let one = plan(&observation, at(1));
-    assert_eq!(one.transitions.len(), 1);
-    let to = &one.transitions[0].to;
-    assert!(to.failing && to.state == KeyState::Active);
-    assert_eq!(
-        one.status.admission,
-        Some(Admission::Send),
-        "the other key signs"
-    );
-    assert_eq!(condition(&one, types::DKIM_VERIFIED).0, "False");
-    let told = |plan: &Plan| {
-        let mut notices = plan.notices.iter();
-        notices.any(|n| n.severity == Severity::Warning && n.action == "ChangeKey")
-    };
-    assert!(told(&one));
-    observation = after(observation, &one);
-    assert!(!told(&plan(&observation, at(2))), "told once");
-    observation.keys[1] = seen(observation.keys[1].clone(), RecordState::Missing);
-    let both = plan(&observation, at(2));
-    assert_eq!(both.status.admission, Some(Admission::Hold));
-    observation.keys[0] = seen(observation.keys[0].clone(), RecordState::Verified);
-    let back = plan(&observation, at(3));
-    assert!(back.transitions.iter().any(|t| !t.to.failing));
-}
-
-#[test]
-fn an_algorithm_added_later_stops_no_mail_and_one_removed_goes_last() {
-    let mut observation = verified(KeyState::Active, true);
-    let settled = plan(&observation, at(0));
-    observation = after(observation, &settled);
-    observation.spec.dkim.keys = serde_json::from_value(
-        serde_json::json!([{"algorithm": "RSA4096"}, {"algorithm": "Ed25519"}]),
-    )
-    .unwrap();
-    let change = plan(&observation, at(1));
-    assert_eq!(change.generate.len(), 1);
-    assert!(change.transitions.is_empty(), "the old key signs on");
-    assert_eq!(change.status.admission, Some(Admission::Send));
-    assert_eq!(change.status.dkim.active.len(), 2);
-    observation.keys.push(seen(
-        key(KeyAlgorithm::RSA4096, KeyState::Active),
-        RecordState::Verified,
-    ));
-    let done = plan(&observation, at(2));
-    assert_eq!(done.transitions.len(), 1);
-    assert_eq!(done.transitions[0].secret, "example-rsa2048-1");
-    assert_eq!(done.transitions[0].to.state, KeyState::Retiring);
-    assert_eq!(ready(&done).0, "True");
-    let names: Vec<_> = done
-        .status
-        .records
-        .iter()
-        .map(|r| r.name.as_str())
-        .collect();
-    assert_eq!(names[2], "pr-rsa2048._domainkey.example.com", "{names:?}");
-    assert_eq!(done.status.dkim.retiring.len(), 1);
-}
-
-#[test]
 fn looks_slow_down_with_the_age_of_the_trouble() {
     let mut observation = verified(KeyState::Active, true);
     observation.findings.spf = Some(finding(RecordState::Missing));
@@ -569,81 +419,4 @@ fn trouble_keeps_the_text_that_was_worth_publishing() {
         ("_dmarc.org.example", "v=DMARC1; p=reject")
     );
     assert_eq!(record.state, RecordState::Unknown);
-}
-
-/// Everything verified and signing; relays are as `reach` says.
-fn signing(reach: Reach) -> Observation {
-    Observation {
-        reach,
-        ..verified(KeyState::Active, true)
-    }
-}
-
-fn awaiting(admission: Admission, members: usize, awaited: &[&str]) -> Reach {
-    Reach {
-        admission: Some(admission),
-        members,
-        awaited: awaited.iter().map(|name| (*name).to_owned()).collect(),
-    }
-}
-
-#[test]
-fn ready_waits_for_every_relay_and_names_those_awaited() {
-    let waiting = reasons::WAITING_FOR_MEMBERS;
-    let many: Vec<String> = (0..7).map(|n| format!("default-{n}")).collect();
-    let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    for (reach, reason, part) in [
-        (Reach::default(), waiting, "has to tell its relays"),
-        (awaiting(Admission::Hold, 2, &[]), waiting, "has to tell"),
-        (
-            awaiting(Admission::Send, 2, &["default-1"]),
-            waiting,
-            "mail may be sent; waiting for default-1",
-        ),
-        (
-            awaiting(Admission::Send, 7, &many),
-            waiting,
-            "default-4 and 2 more",
-        ),
-        (
-            awaiting(Admission::Send, 0, &[]),
-            reasons::SCALED_TO_ZERO,
-            "spec.replicas",
-        ),
-    ] {
-        let first = signing(reach);
-        let step = plan(&first, at(0));
-        assert_eq!((ready(&step).0, ready(&step).1), ("False", reason));
-        assert!(ready(&step).2.contains(part), "{}", ready(&step).2);
-        let progress = condition(&step, types::RECONCILING);
-        assert_eq!((progress.0, progress.1), ("True", reason));
-        // What relays have to load is decided, and DNS, which is well, is not asked more often.
-        assert_eq!(step.status.admission, Some(Admission::Send));
-        assert_eq!(step.next_look, Duration::from_secs(600));
-        let again = plan(&after(first.clone(), &step), at(60));
-        assert_eq!(again.status, step.status, "messages stay as they are");
-        let mut loaded = after(first, &step);
-        loaded.reach = awaiting(Admission::Send, 2, &[]);
-        assert_eq!(ready(&plan(&loaded, at(61))).0, "True");
-    }
-}
-
-#[test]
-fn a_ready_domain_outlives_its_pods_until_its_spec_changes() {
-    let first = signing(awaiting(Admission::Send, 2, &[]));
-    let step = plan(&first, at(0));
-    assert_eq!(ready(&step).0, "True");
-    for reach in [
-        Reach::default(),
-        awaiting(Admission::Send, 2, &["default-0"]),
-        awaiting(Admission::Send, 0, &[]),
-    ] {
-        let mut world = after(first.clone(), &step);
-        world.reach = reach;
-        let later = plan(&world, at(1));
-        assert_eq!(later.status, step.status);
-        assert!(later.notices.is_empty());
-        world.generation += 1;
-        assert_eq!(ready(&plan(&world, at(2))).0, "False", "loaded anew");
-    }
 }
