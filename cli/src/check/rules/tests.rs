@@ -98,6 +98,10 @@ fn says(told: &str, wanted: &str) -> bool {
         if let Some(rest) = text.strip_prefix("unknown field \"") {
             return Some(format!("{}: unknown field", rest.trim_end_matches('"')));
         }
+        // Of an object that has no fields.
+        if let Some(field) = text.strip_suffix(" in body is a forbidden property") {
+            return Some(format!("{field}: unknown field"));
+        }
         if let Some(field) = text.strip_suffix(": Required value") {
             return Some(format!("{field}: required"));
         }
