@@ -107,8 +107,15 @@ impl Cluster {
             "spec": {"dkim": {"rotation": {"trigger": trigger}}},
         }));
         let call = api.patch(name, &params, &patch);
-        self.answer::<SendingDomain, _>(Some(namespace), Some(name), call)
-            .await
+        let answer = self.answer::<SendingDomain, _>(Some(namespace), Some(name), call);
+        answer.await.map_err(|error| match error {
+            Error::Forbidden { problem, .. } => Error::ReadOnly {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                problem,
+            },
+            other => other,
+        })
     }
 
     /// Every resource of `namespace`, or of all namespaces.

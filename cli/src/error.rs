@@ -44,13 +44,25 @@ pub(crate) enum Error {
     },
     /// The user may not read.
     #[error(
-        "not allowed to do this with {plural} {place}: {problem}; ask for the verbs get and list, for rotate also patch, on {plural} in the API group postrider.dev"
+        "not allowed to read {plural} {place}: {problem}; ask for the verbs get and list on {plural} in the API group postrider.dev"
     )]
     Forbidden {
         /// The plural of the kind.
         plural: String,
         /// `in namespace x` or `in all namespaces`.
         place: String,
+        /// The API server's words.
+        problem: String,
+    },
+    /// The user may not write.
+    #[error(
+        "not allowed to write spec.dkim.rotation.trigger of SendingDomain {namespace}/{name}: {problem}; ask for the verb patch on sendingdomains in the API group postrider.dev"
+    )]
+    ReadOnly {
+        /// Namespace of the SendingDomain.
+        namespace: String,
+        /// Its name.
+        name: String,
         /// The API server's words.
         problem: String,
     },
@@ -108,6 +120,7 @@ impl Error {
             | Self::NotInstalled { .. }
             | Self::NotFound { .. }
             | Self::Forbidden { .. }
+            | Self::ReadOnly { .. }
             | Self::Owned { .. }
             | Self::Refused { .. }
             | Self::Render(_)

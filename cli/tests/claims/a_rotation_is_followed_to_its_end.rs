@@ -1,13 +1,19 @@
 //! `rotate` writes the trigger as a field manager of its own and never takes one that Git holds; it
-//! follows until the new keys sign, or says that they do not yet.
+//! follows until the new keys sign, or says that they do not yet. Who may not
+//! write is told what to ask for.
 //!
 //! The API server is real; the operator's part in the status is played by the test.
 
-use std::process::{Output, Stdio};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Output, Stdio},
+};
 
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
 };
 use postrider_crds::SendingDomain;
 use postrider_e2e::cluster::{ApiServer, wait_for};
@@ -141,4 +147,53 @@ async fn a_trigger_that_a_manifest_holds_is_left_to_it() {
         "{told}"
     );
     assert_eq!(trigger(&client).await.as_deref(), Some("git"));
+}
+
+/// A kubeconfig of somebody who may read SendingDomains and no more.
+async fn reader(server: &ApiServer, client: &Client) -> PathBuf {
+    let group = "rbac.authorization.k8s.io";
+    let version = "rbac.authorization.k8s.io/v1";
+    let role = json!({
+        "apiVersion": version, "kind": "ClusterRole",
+        "metadata": {"name": "reader"},
+        "rules": [{"apiGroups": ["postrider.dev"], "resources": ["sendingdomains"], "verbs": ["get", "list"]}],
+    });
+    let binding = json!({
+        "apiVersion": version, "kind": "ClusterRoleBinding",
+        "metadata": {"name": "reader"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": "reader"}],
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "reader"},
+    });
+    for (kind, object) in [("ClusterRole", role), ("ClusterRoleBinding", binding)] {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+        let object = serde_json::from_value(object).unwrap();
+        api.create(&PostParams::default(), &object).await.unwrap();
+    }
+    let text = fs::read_to_string(server.kubeconfig()).unwrap();
+    let mut config: Value = serde_yaml::from_str(&text).unwrap();
+    config["users"][0]["user"]["as"] = "reader".into();
+    let path = server.dir().join("reader.kubeconfig");
+    fs::write(&path, config.to_string()).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn who_may_only_read_is_told_what_to_ask_for() {
+    let (server, client) = server_with_shop().await;
+    let kubeconfig = reader(&server, &client).await.display().to_string();
+    let rotate = ["rotate", "shop", "--kubeconfig", &kubeconfig];
+    // Rights are there a moment after their objects are.
+    let told = wait_for("the right to read", BOUND, "-", async || {
+        let output = postrider(&rotate).await;
+        assert_eq!(output.status.code(), Some(1));
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok((!told.contains("not allowed to read")).then_some(told))
+    })
+    .await
+    .unwrap();
+    let wanted = "not allowed to write spec.dkim.rotation.trigger of SendingDomain default/shop: ";
+    assert!(told.contains(wanted), "{told}");
+    assert!(told.contains("ask for the verb patch"), "{told}");
+    assert_eq!(trigger(&client).await, None);
 }
