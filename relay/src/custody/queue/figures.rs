@@ -1,8 +1,11 @@
-//! Depths and ages.
+//! Depths and ages, and which message counts as what.
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use postrider_crds::relay_config::QueueReport;
+
+use super::{Class, Holding, Queue, legs::Position, second};
 
 /// Depths and ages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +16,65 @@ pub struct QueueFigures {
     pub oldest_deferred_seconds: u64,
     /// Seconds since the oldest held message was accepted.
     pub oldest_held_seconds: u64,
+}
+
+impl Queue {
+    /// Depths and ages.
+    pub(crate) fn figures(&mut self, now: Timestamp) -> QueueFigures {
+        self.advance(now);
+        let now = second(now);
+        QueueFigures {
+            report: QueueReport {
+                due: self.due,
+                deferred: self.deferred.count(),
+                held: self.held.count(),
+                oldest_due_seconds: self.ready.oldest(now),
+            },
+            oldest_deferred_seconds: self.deferred.oldest(now),
+            oldest_held_seconds: self.held.oldest(now),
+        }
+    }
+
+    /// Counts a message under the most urgent of its legs.
+    pub(super) fn classify(&mut self, slot: u32) {
+        let Some(message) = self.messages.get(slot as usize) else {
+            return;
+        };
+        let active = |key: &u32| {
+            let leg = self.legs.get(*key);
+            leg.is_some_and(|leg| matches!(leg.position, Position::Ready | Position::Claimed))
+        };
+        let any_active = match self.extras.get(message.extra as usize) {
+            Some(extra) if !extra.legs.is_empty() => extra.legs.iter().any(active),
+            Some(_) | None => active(&message.leg),
+        };
+        let class = match message.holding {
+            _ if any_active => Class::Due,
+            Holding::Held => Class::Held,
+            Holding::Free => Class::Deferred,
+        };
+        let (was, accepted) = (message.class, message.accepted);
+        if class == was {
+            return;
+        }
+        self.uncount(was, accepted);
+        match class {
+            Class::Due => self.due += 1,
+            Class::Deferred => self.deferred.add(accepted),
+            Class::Held => self.held.add(accepted),
+        }
+        if let Some(message) = self.messages.get_mut(slot as usize) {
+            message.class = class;
+        }
+    }
+
+    pub(super) fn uncount(&mut self, class: Class, accepted: u32) {
+        match class {
+            Class::Due => self.due -= 1,
+            Class::Deferred => self.deferred.remove(accepted),
+            Class::Held => self.held.remove(accepted),
+        }
+    }
 }
 
 /// How many of something there are, by second. As five days have 432,000 seconds, this is bounded

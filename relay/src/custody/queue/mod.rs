@@ -23,7 +23,7 @@ use std::{
 use bytes::Bytes;
 use hashbrown::HashTable;
 use jiff::Timestamp;
-use postrider_crds::{DomainName, relay_config::QueueReport};
+use postrider_crds::DomainName;
 use slab::Slab;
 
 use self::{
@@ -399,22 +399,6 @@ impl Queue {
         self.lanes.bind(domain, site, limit, trust)
     }
 
-    /// Depths and ages.
-    pub(crate) fn figures(&mut self, now: Timestamp) -> QueueFigures {
-        self.advance(now);
-        let now = second(now);
-        QueueFigures {
-            report: QueueReport {
-                due: self.due,
-                deferred: self.deferred.count(),
-                held: self.held.count(),
-                oldest_due_seconds: self.ready.oldest(now),
-            },
-            oldest_deferred_seconds: self.deferred.oldest(now),
-            oldest_held_seconds: self.held.oldest(now),
-        }
-    }
-
     /// Lets go of what can be read back.
     fn cool(&mut self, slot: u32) {
         let Some(message) = self.messages.get_mut(slot as usize) else {
@@ -556,47 +540,6 @@ impl Queue {
             if let Some(slot) = self.legs.get(key).map(|leg| leg.message) {
                 self.classify(slot);
             }
-        }
-    }
-
-    /// Counts a message under the most urgent of its legs.
-    fn classify(&mut self, slot: u32) {
-        let Some(message) = self.messages.get(slot as usize) else {
-            return;
-        };
-        let active = |key: &u32| {
-            let leg = self.legs.get(*key);
-            leg.is_some_and(|leg| matches!(leg.position, Position::Ready | Position::Claimed))
-        };
-        let any_active = match self.extras.get(message.extra as usize) {
-            Some(extra) if !extra.legs.is_empty() => extra.legs.iter().any(active),
-            Some(_) | None => active(&message.leg),
-        };
-        let class = match message.holding {
-            _ if any_active => Class::Due,
-            Holding::Held => Class::Held,
-            Holding::Free => Class::Deferred,
-        };
-        let (was, accepted) = (message.class, message.accepted);
-        if class == was {
-            return;
-        }
-        self.uncount(was, accepted);
-        match class {
-            Class::Due => self.due += 1,
-            Class::Deferred => self.deferred.add(accepted),
-            Class::Held => self.held.add(accepted),
-        }
-        if let Some(message) = self.messages.get_mut(slot as usize) {
-            message.class = class;
-        }
-    }
-
-    fn uncount(&mut self, class: Class, accepted: u32) {
-        match class {
-            Class::Due => self.due -= 1,
-            Class::Deferred => self.deferred.remove(accepted),
-            Class::Held => self.held.remove(accepted),
         }
     }
 }
