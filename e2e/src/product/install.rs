@@ -14,6 +14,9 @@ pub const OPERATOR_NAMESPACE: &str = "postrider-system";
 /// How long the operator may take to be available.
 const AVAILABLE_BOUND: Duration = Duration::from_secs(120);
 
+/// Test zones are served by one name server whose answers nobody keeps for longer than 1 s.
+const PROPAGATION_MINIMUM: &str = "1s";
+
 /// What to install.
 #[derive(Debug)]
 pub struct Installation<'a> {
@@ -67,6 +70,10 @@ pub async fn install(kubectl: &Kubectl, installation: &Installation<'_>) -> Resu
         ])
         .args(["--set", &format!("image.relay.tag={}", images.relay.tag)])
         .args(["--set", &format!("resolvers={{{resolver}}}")])
+        .args([
+            "--set",
+            &format!("propagationMinimum={PROPAGATION_MINIMUM}"),
+        ])
         .run()
         .await?;
     let deployment = ["deployment", "-n", OPERATOR_NAMESPACE, "postrider"];
