@@ -1,7 +1,7 @@
 //! The stage of a claim: the product installed once a process, a namespace with restricted pod
 //! security, a zone to send from, a credential, and a receiver with a zone of its own.
 
-use std::{collections::BTreeMap, env, fmt::Debug, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, env, net::SocketAddr, path::Path, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::Pod;
@@ -168,12 +168,17 @@ impl Stage {
 
     /// Publishes what the domain asks for, once its keys are there.
     pub(crate) async fn publish_wanted(&self) {
+        self.publish(&self.wanted().await).await;
+    }
+
+    /// What the domain asks for, once its keys are there.
+    pub(crate) async fn wanted(&self) -> String {
         let keys = |domain: &Value| {
             let ready = condition(domain, "KeysReady").is_some_and(|c| c["status"] == "True");
             ready && domain["status"]["records"].as_array().is_some()
         };
         self.until("SendingDomain", DOMAIN, "its keys", keys).await;
-        self.publish(&self.records().await).await;
+        self.records().await
     }
 
     /// The objects of a kind: those of Postrider, and of the core those used here.
@@ -374,11 +379,17 @@ pub(crate) fn message_id(taken: &Transaction) -> String {
 }
 
 /// Waits until `condition` yields something; returns it. `what` is for people.
-pub(crate) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T
-where
-    T: Debug,
-{
-    let looked = wait_for(what, BOUND, "the logs", async || Ok(condition().await)).await;
+pub(crate) async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    within(BOUND, what, condition).await
+}
+
+/// The same, for as long as `bound`.
+pub(crate) async fn within<T>(
+    bound: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let looked = wait_for(what, bound, "the logs", async || Ok(condition().await)).await;
     looked.expect("in time")
 }
 
