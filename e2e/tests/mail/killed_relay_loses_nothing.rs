@@ -10,7 +10,7 @@ use postrider_e2e::peers::{
 };
 use serde_json::Value;
 
-use crate::support::{BOUND, Container, POOL, Stage, eventually, message_id};
+use crate::support::{BOUND, Container, POOL, Stage, container_of, eventually, message_id};
 
 /// Applications that send side by side.
 const SESSIONS: usize = 4;
@@ -25,7 +25,8 @@ const IN_FLIGHT: usize = 10;
 async fn killed_relay_loses_nothing() {
     let stage = Stage::start("killed", 13, rules()).await;
     stage.ready_to_send().await;
-    let container = container_id(&stage).await;
+    let relay = stage.get("Pod", &format!("{POOL}-0")).await;
+    let container = container_of(&relay);
 
     let client = stage.client().await;
     let load = join_all((0..SESSIONS).map(|session| {
@@ -83,12 +84,6 @@ fn rules() -> Rules {
         ]),
         ..Rules::default()
     }
-}
-
-async fn container_id(stage: &Stage) -> String {
-    let pod = stage.get("Pod", &format!("{POOL}-0")).await;
-    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str();
-    id.expect("a container").to_owned()
 }
 
 /// What has become of messages, by what others saw.

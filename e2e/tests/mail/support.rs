@@ -1,7 +1,13 @@
 //! The stage of a claim: the product installed once a process, a namespace with restricted pod
 //! security, a zone to send from, a credential, and a receiver with a zone of its own.
 
-use std::{collections::BTreeMap, env, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::Pod;
@@ -15,7 +21,8 @@ use kube::{
 use postrider_e2e::{
     cluster::{Cache, Cluster, Progress, STATE_VARIABLE, receivers, wait_for},
     peers::{
-        Client, Judge, Outcome, Reply, Submission, Tls, Verdict,
+        self, Case, Client, Judge, Outcome, Postfix, PostfixConfig, Reply, Submission, Tls,
+        Verdict,
         dns::Zone,
         sink::{Rules, Sink, Transaction},
     },
@@ -300,13 +307,37 @@ impl Stage {
     /// What independent judges say of what the receiver took.
     pub(crate) async fn judged(&self, taken: &[Transaction]) -> Vec<Verdict> {
         let nameserver = self.cluster.dns().address();
-        let cases: Vec<_> = taken
-            .iter()
-            .filter_map(|one| one.case(nameserver))
-            .collect();
+        let cases = taken.iter().filter_map(|one| one.case(nameserver));
+        self.verdicts(&cases.collect::<Vec<_>>()).await
+    }
+
+    /// What independent judges say of `cases`.
+    pub(crate) async fn verdicts(&self, cases: &[Case]) -> Vec<Verdict> {
         let judge = Judge::prepare(&Cache::of_user().expect("a cache")).await;
-        let verdicts = judge.expect("a judge").verify(&cases).await;
+        let verdicts = judge.expect("a judge").verify(cases).await;
         verdicts.expect("verdicts")
+    }
+
+    /// A Postfix with OpenDKIM and a mailbox `ada@postfix-NAME.example`, with its state in
+    /// `directory`, on the `nth` address.
+    pub(crate) async fn postfix(&self, directory: &Path, nth: usize) -> Postfix {
+        let address = IpAddr::V4(receivers().nth(nth).expect("an address"));
+        let zone = format!("postfix-{}.example", self.name);
+        let host = format!("mx.{zone}");
+        let records = Zone::new(&zone).mx("@", 10, &host).address("mx", address);
+        let dns = self.cluster.dns();
+        let served = dns.put_zone(&zone, records.records()).await;
+        served.expect("served");
+        let programs = peers::Programs::ready(&Cache::of_user().expect("a cache")).await;
+        let config = PostfixConfig {
+            listen: SocketAddr::new(address, 25),
+            hostname: host,
+            recipients: vec![format!("ada@{zone}")],
+            domains: vec![zone],
+            nameserver: dns.address(),
+        };
+        let started = Postfix::start(directory, &programs.expect("programs"), &config).await;
+        started.expect("a Postfix")
     }
 
     /// The relay's pod.
@@ -349,6 +380,12 @@ pub(crate) enum Container {
     Present,
     /// The one that ended before it.
     Previous,
+}
+
+/// The one container of a pod that runs, as the node calls it.
+pub(crate) fn container_of(pod: &Value) -> String {
+    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str();
+    id.expect("a container").to_owned()
 }
 
 /// Asserts that both signatures, SPF and DMARC pass.

@@ -2,12 +2,7 @@
 //! both keys, within SPF and passing DMARC, at two receivers: a scripted one, and a Postfix whose
 //! OpenDKIM agrees.
 
-use std::net::{IpAddr, SocketAddr};
-
-use postrider_e2e::{
-    cluster::{Cache, receivers},
-    peers::{Postfix, PostfixConfig, Programs, StopOnDrop, dns::Zone, sink::Rules, stop},
-};
+use postrider_e2e::peers::{StopOnDrop, sink::Rules, stop};
 
 use crate::support::{BOUND, Stage, passes};
 
@@ -16,7 +11,7 @@ async fn verified_domain_delivers_signed_mail() {
     let stage = Stage::start("journey", 10, Rules::default()).await;
     let directory = tempfile::tempdir().expect("a directory");
     let _stop = StopOnDrop(directory.path().to_owned());
-    let postfix = postfix(&stage, directory.path(), 11).await;
+    let postfix = stage.postfix(directory.path(), 11).await;
     stage.ready_to_send().await;
 
     let sent = stage.send("ada", "A journey").await;
@@ -42,23 +37,4 @@ async fn verified_domain_delivers_signed_mail() {
     );
     stop(directory.path()).await.expect("stopped");
     stage.finish().await;
-}
-
-/// A Postfix with OpenDKIM for `postfix-journey.example` on the `nth` address.
-async fn postfix(stage: &Stage, directory: &std::path::Path, nth: usize) -> Postfix {
-    let address = IpAddr::V4(receivers().nth(nth).expect("an address"));
-    let (zone, host) = ("postfix-journey.example", "mx.postfix-journey.example");
-    let records = Zone::new(zone).mx("@", 10, host).address("mx", address);
-    let dns = stage.cluster.dns();
-    dns.put_zone(zone, records.records()).await.expect("served");
-    let programs = Programs::ready(&Cache::of_user().expect("a cache")).await;
-    let config = PostfixConfig {
-        listen: SocketAddr::new(address, 25),
-        hostname: host.to_owned(),
-        domains: vec![zone.to_owned()],
-        recipients: vec![format!("ada@{zone}")],
-        nameserver: dns.address(),
-    };
-    let started = Postfix::start(directory, &programs.expect("programs"), &config).await;
-    started.expect("a Postfix")
 }
