@@ -51,27 +51,31 @@ pub async fn install(kubectl: &Kubectl, installation: &Installation<'_>) -> Resu
         .args(["upgrade", "--install", RELEASE])
         .args([root().join("charts/postrider")])
         .args(["--namespace", OPERATOR_NAMESPACE, "--create-namespace"])
-        // What --set makes of an empty list is a list of one empty name.
+        // What --set makes of an empty list is a list of one empty name, and of a tag that is all
+        // digits a number.
         .args([
             "--set-json",
             &format!("watchNamespaces={}", json!(namespaces)),
         ])
         .args([
-            "--set",
+            "--set-string",
             &format!("image.operator.repository={}", images.operator.repository),
         ])
         .args([
-            "--set",
+            "--set-string",
             &format!("image.operator.tag={}", images.operator.tag),
         ])
         .args([
-            "--set",
+            "--set-string",
             &format!("image.relay.repository={}", images.relay.repository),
         ])
-        .args(["--set", &format!("image.relay.tag={}", images.relay.tag)])
+        .args([
+            "--set-string",
+            &format!("image.relay.tag={}", images.relay.tag),
+        ])
         .args(["--set", &format!("resolvers={{{resolver}}}")])
         .args([
-            "--set",
+            "--set-string",
             &format!("propagationMinimum={PROPAGATION_MINIMUM}"),
         ])
         .run()
