@@ -1,8 +1,6 @@
 //! What `records` prints for others to read is taken by those others: a zone by named-checkzone, a
 //! DNSEndpoint by an API server that has external-dns's definition, Terraform by an HCL parser.
 
-use std::fs;
-
 use kube::{
     Api, Client,
     api::{DynamicObject, Patch, PatchParams, PostParams},
@@ -11,7 +9,7 @@ use kube::{
 use postrider_crds::SendingDomain;
 use postrider_e2e::{
     cluster::{ApiServer, Cache, wait_for},
-    peers::bind::BindPrograms,
+    peers::ZoneChecker,
 };
 
 use crate::support::{BOUND, define, postrider, text};
@@ -85,14 +83,12 @@ async fn every_format_is_taken_by_its_readers() {
 
 /// `records` stand in a zone, with what every zone has besides.
 async fn zone_is_taken_by_bind(records: &str, wanted: usize) {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("zone");
     let head = "$TTL 60\n@ IN SOA ns. host. 1 60 60 3600 60\n@ IN NS ns.\n";
-    fs::write(&file, [head, records].concat()).unwrap();
-    let programs = BindPrograms::ready(&Cache::of_user().unwrap())
+    let checker = ZoneChecker::ready(&Cache::of_user().unwrap())
         .await
         .unwrap();
-    let understood = programs.check_zone("shop.example", &file).await.unwrap();
+    let zone = [head, records].concat();
+    let understood = checker.load("shop.example", &zone).await.unwrap();
     let lines = understood
         .lines()
         .filter(|line| line.contains("\tTXT\t") || line.contains(" TXT") || line.contains("MX"));

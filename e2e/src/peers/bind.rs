@@ -1,5 +1,5 @@
 //! BIND out of Debian packages: a name server that takes updates (RFC 2136) signed with TSIG
-//! (RFC 8945), and its checker of zone files.
+//! (RFC 8945).
 //!
 //! Guarantees: it runs on a free port of 127.0.0.1, since it listens on no address that no interface
 //! has by name; it forwards nothing, answers for its zones and for no other name, and keeps all it
@@ -12,10 +12,13 @@ use std::{
     time::Duration,
 };
 
-use super::{dns::Zone, error::Error, programs::LIBRARY_VARIABLE};
+use super::{
+    dns::Zone,
+    error::Error,
+    programs::{LIBRARY_VARIABLE, library_path},
+};
 use crate::cluster::{
     Cache, StateDir,
-    command::Program,
     daemon::{Daemon, Enclosed, Spec},
     debian,
     error::OnPath as _,
@@ -82,31 +85,9 @@ impl BindPrograms {
         Ok(Self { root })
     }
 
-    fn library_path(&self) -> String {
-        let arch = std::env::consts::ARCH;
-        let dirs = [
-            format!("usr/lib/{arch}-linux-gnu"),
-            format!("lib/{arch}-linux-gnu"),
-        ];
-        dirs.map(|dir| self.root.join(dir).display().to_string())
-            .join(":")
-    }
-
-    /// Has `named-checkzone` judge a zone file; it prints the zone as it was understood.
-    ///
-    /// # Errors
-    /// When it finds a fault, with its words.
-    pub async fn check_zone(&self, origin: &str, file: &Path) -> Result<String, Error> {
-        let output = Program::new(self.root.join("usr/bin/named-checkzone"))
-            .args([
-                "-q", "-D", "-s", "full", "-k", "fail", "-m", "ignore", "-n", "ignore", "-i",
-                "none", origin,
-            ])
-            .args([file])
-            .env(LIBRARY_VARIABLE, self.library_path())
-            .output()
-            .await?;
-        Ok(output)
+    /// Where the packages are unpacked.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 }
 
@@ -150,7 +131,7 @@ impl Bind {
                 .into_iter()
                 .chain([config.display().to_string()])
                 .collect(),
-            env: vec![(LIBRARY_VARIABLE.to_owned(), programs.library_path())],
+            env: vec![(LIBRARY_VARIABLE.to_owned(), library_path(&programs.root))],
             enclosed: Enclosed::No,
         };
         let daemon = Daemon::start(&state, &spec)?;
@@ -177,7 +158,7 @@ impl Bind {
     }
 }
 
-/// An address nobody listens on, for now.
+/// An address that nobody listens on at this moment.
 fn free_port() -> Result<SocketAddr, Error> {
     let place = || Path::new("127.0.0.1").to_owned();
     let probe = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).on("listen on", place())?;

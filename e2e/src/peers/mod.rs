@@ -5,8 +5,8 @@
 //! receiver that does what a script says, the unfriendly things included; [`Judge`] decides DKIM,
 //! SPF and DMARC of what they stored with dkimpy, pyspf and checkdmarc; [`Client`] sends as an
 //! application would; [`dns`] writes test zones and serves them where no cluster does, [`Nsd`]
-//! serves them as another program would, [`bind`] takes updates of them; [`ZoneChecker`] tells whether a name server would load
-//! one, [`MetricsJudge`] what Prometheus thinks of metrics.
+//! serves them as another program would, [`bind`] takes updates of them; [`ZoneChecker`] tells
+//! whether a name server would load one, [`MetricsJudge`] what Prometheus thinks of metrics.
 //!
 //! Guarantees: everything runs from the cache and from a state directory of its own; nothing is
 //! installed, no account is made, no file of the machine is changed, no port is opened but on the
