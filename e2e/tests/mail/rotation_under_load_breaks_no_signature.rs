@@ -17,7 +17,7 @@ use postrider_e2e::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{BOUND, DOMAIN, POOL, Stage, container_of, eventually, message_id, passes};
+use crate::support::{BOUND, DOMAIN, POOL, Stage, container_of, eventually_or, message_id, passes};
 
 /// Relays.
 const RELAYS: usize = 3;
@@ -54,14 +54,13 @@ async fn rotation_under_load_breaks_no_signature() {
         never = publisher(&stage) => match never {},
     };
 
-    let ids: BTreeSet<&str> = accepted.iter().map(|one| one.message_id.as_str()).collect();
-    let (taken, received) = eventually("all that was accepted", async || {
-        let taken = stage.sink.transactions();
+    let now = || {
         let received = postfix.received(MAILBOX).expect("a Maildir");
-        let missing = ids.len() - arrived(&ids, &taken, &received);
-        (missing == 0).then_some((taken, received))
-    })
-    .await;
+        (stage.sink.transactions(), received)
+    };
+    let all = async || Some(now()).filter(|seen| missing(&accepted, seen).is_empty());
+    let explain = async || stage.story(&missing(&accepted, &now())).await;
+    let (taken, received) = eventually_or("all that was accepted", all, explain).await;
     judge(&stage, &taken, &received, &generations).await;
     stop(directory.path()).await.expect("stopped");
     stage.finish().await;
@@ -182,12 +181,16 @@ async fn publisher(stage: &Stage) -> Infallible {
     }
 }
 
-/// How many of `ids` have arrived at one receiver or the other.
-fn arrived(ids: &BTreeSet<&str>, taken: &[Transaction], received: &[Received]) -> usize {
+/// Those of `accepted` that neither receiver has.
+fn missing<'a>(
+    accepted: &'a [Reply],
+    (taken, received): &(Vec<Transaction>, Vec<Received>),
+) -> Vec<&'a Reply> {
     let taken = taken.iter().filter(|one| one.accepted()).map(message_id);
     let received = received.iter().flat_map(|one| one.field("Message-ID"));
     let all: BTreeSet<String> = taken.chain(received.map(str::to_owned)).collect();
-    ids.iter().filter(|id| all.contains(**id)).count()
+    let is = |one: &&Reply| !all.contains(&one.message_id);
+    accepted.iter().filter(is).collect()
 }
 
 /// Asserts that every signature of every message is good, says dkimpy at both receivers and OpenDKIM

@@ -14,7 +14,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt as _,
     api::{
-        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, LogParams, Patch, PatchParams,
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch,
+        PatchParams,
     },
     runtime::wait::await_condition,
 };
@@ -348,16 +349,44 @@ impl Stage {
 
     /// The events that the relay's container, or the one before it, has written.
     pub(crate) async fn events(&self, pod: &Pod, which: Container) -> Vec<Value> {
-        let params = LogParams {
-            previous: which == Container::Previous,
-            ..LogParams::default()
-        };
-        let log = self.pods().logs(&pod.name_any(), &params).await;
+        let log = self.log(pod, which).await;
         log.expect("a log")
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .filter(|event: &Value| event["stage"].is_string())
             .collect()
+    }
+
+    /// What the relays' logs say of the messages that `replies` answer, for people.
+    pub(crate) async fn story(&self, replies: &[&Reply]) -> String {
+        let mut story = Vec::new();
+        let pods = self.pods().list(&ListParams::default()).await;
+        for pod in pods.expect("pods").items {
+            for which in [Container::Previous, Container::Present] {
+                let Ok(log) = self.log(&pod, which).await else {
+                    continue;
+                };
+                let about = |line: &&str| {
+                    let id = |reply: &&Reply| reply.id.as_ref().is_some_and(|id| line.contains(id));
+                    replies.iter().any(|reply| id(reply))
+                };
+                let name = pod.name_any();
+                story.extend(
+                    log.lines()
+                        .filter(about)
+                        .map(|line| format!("{name}: {line}")),
+                );
+            }
+        }
+        format!("{replies:#?}\n{}", story.join("\n"))
+    }
+
+    async fn log(&self, pod: &Pod, which: Container) -> kube::Result<String> {
+        let params = LogParams {
+            previous: which == Container::Previous,
+            ..LogParams::default()
+        };
+        self.pods().logs(&pod.name_any(), &params).await
     }
 
     /// The pods of the namespace.
@@ -418,6 +447,18 @@ pub(crate) fn message_id(taken: &Transaction) -> String {
 /// Waits until `condition` yields something; returns it. `what` is for people.
 pub(crate) async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
     within(BOUND, what, condition).await
+}
+
+/// The same; tells what `explain` says when it does not come about.
+pub(crate) async fn eventually_or<T>(
+    what: &str,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+    explain: impl AsyncFnOnce() -> String,
+) -> T {
+    match wait_for(what, BOUND, "below", async || Ok(condition().await)).await {
+        Ok(found) => found,
+        Err(error) => panic!("{error}\n{}", explain().await),
+    }
 }
 
 /// The same, for as long as `bound`.
