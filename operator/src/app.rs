@@ -25,9 +25,12 @@ use crate::{
     looks::Looks,
     metrics::Metrics,
     queues::{Inboxes, Queues},
-    relay_pool::{self, QueuesWritten, credentials::VerifierCache, loaded::Loaded, reports},
+    relay_pool::{
+        self, QueuesWritten, credentials::VerifierCache, loaded::Loaded, observe, reports,
+    },
     sending_domain,
     settings::Settings,
+    start::Start,
     stores::{Stores, Watches},
     suppression_list,
 };
@@ -261,6 +264,7 @@ impl Process {
             loaded: Loaded::default(),
             verifiers: VerifierCache::default(),
             queues_written: QueuesWritten::default(),
+            start: Start::default(),
             stop: self.stop.clone(),
         };
         (Arc::new(context), inboxes)
@@ -270,7 +274,26 @@ impl Process {
 /// Starts every controller of a scope.
 fn start_controllers(context: &Arc<Context>, inboxes: Inboxes, controllers: &mut JoinSet<()>) {
     controllers.spawn(relay_pool::run(context.clone(), inboxes.pools));
-    controllers.spawn(sending_domain::run(context.clone(), inboxes.domains));
-    controllers.spawn(suppression_list::run(context.clone(), inboxes.lists));
+    controllers.spawn(after_pools(
+        context.clone(),
+        sending_domain::run(context.clone(), inboxes.domains),
+    ));
+    controllers.spawn(after_pools(
+        context.clone(),
+        suppression_list::run(context.clone(), inboxes.lists),
+    ));
     controllers.spawn(reports::run(context.clone()));
+}
+
+/// Runs `controller` once every pool that there was at the start has been rendered.
+async fn after_pools(context: Arc<Context>, controller: impl Future<Output = ()>) {
+    if context.stores.filled().await.is_err() {
+        return;
+    }
+    let pools = context.stores.pools.state();
+    let pools: Vec<_> = pools.iter().map(|pool| observe::key(pool)).collect();
+    let rendered = context.start.until_pools_tried(&pools);
+    if context.stop.run_until_cancelled(rendered).await.is_some() {
+        controller.await;
+    }
 }

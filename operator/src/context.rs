@@ -22,6 +22,7 @@ use crate::{
     },
     sending_domain::observe::{Inputs, Look},
     settings::Settings,
+    start::Start,
     stores::Stores,
 };
 
@@ -59,6 +60,8 @@ pub struct Context {
     pub verifiers: VerifierCache,
     /// When each pool's queue depth was last written.
     pub queues_written: QueuesWritten,
+    /// How far the start has come.
+    pub start: Start,
     /// Cancelled when the process is asked to stop.
     pub stop: CancellationToken,
 }

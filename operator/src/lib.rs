@@ -28,6 +28,7 @@ pub mod queues;
 pub mod relay_pool;
 pub mod sending_domain;
 pub mod settings;
+pub mod start;
 pub mod stores;
 pub mod suppression_list;
 

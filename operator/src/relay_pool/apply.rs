@@ -3,7 +3,7 @@
 //! Order: documents before the pods that mount them; the nudge to the kubelet only once the caches
 //! show that every document is stored, so that what it fetches is the new one.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use kube::{
@@ -32,16 +32,14 @@ pub(super) fn reconcile(
     ctx: Arc<Context>,
 ) -> BoxFuture<'static, Result<Action, Error>> {
     Box::pin(async move {
+        let key = observe::key(&pool);
         if pool.metadata.deletion_timestamp.is_some() {
+            ctx.start.pool_tried(&key);
             return Ok(Action::await_change());
         }
-        let certificates = certificates::ensure(&ctx, &pool, ctx.now()).await?;
-        let (ehlo, ehlo_due) = ehlo::look_when_due(&ctx, &pool).await;
-        let seen = observe::observe(&ctx, pool, certificates, ehlo);
-        let plan = plan::plan(&seen);
-        let key = observe::key(&seen.pool);
-        let news = ctx.loaded.set_rendered(&key, plan.rendered.clone());
-        wake_dependants(&ctx, &seen.pool, &news).await;
+        let rendered = render(&ctx, pool).await;
+        ctx.start.pool_tried(&key);
+        let (seen, plan, ehlo_due) = rendered?;
         let written = write_children(&ctx, &seen, &plan).await;
         if let Ok(Outcome::Unchanged) = written {
             nudge(&ctx, &seen, &plan).await?;
@@ -52,6 +50,22 @@ pub(super) fn reconcile(
         let look_in = ehlo_due.saturating_sub(ctx.clock.monotonic());
         Ok(Action::requeue(plan.look_again.min(look_in)))
     })
+}
+
+/// Observes, plans, and takes note of what is rendered. The last of what it returns is when the names
+/// given in EHLO are to be looked up again.
+async fn render(
+    ctx: &Context,
+    pool: Arc<RelayPool>,
+) -> Result<(Observation, Plan, Duration), Error> {
+    let certificates = certificates::ensure(ctx, &pool, ctx.now()).await?;
+    let (ehlo, ehlo_due) = ehlo::look_when_due(ctx, &pool).await;
+    let seen = observe::observe(ctx, pool, certificates, ehlo);
+    let plan = plan::plan(&seen);
+    let key = observe::key(&seen.pool);
+    let news = ctx.loaded.set_rendered(&key, plan.rendered.clone());
+    wake_dependants(ctx, &seen.pool, &news).await;
+    Ok((seen, plan, ehlo_due))
 }
 
 /// Wakes those domains and lists of `pool` that `news` is about: what its relays have to load, or

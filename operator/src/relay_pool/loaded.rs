@@ -3,7 +3,7 @@
 //! Guarantees: a document counts as loaded everywhere only when every pod the pool should have, and
 //! at least one, has reported exactly the rendered bytes. A pod that is replaced counts as not
 //! having reported. Nothing is persisted: after a restart of the operator all is unknown until the
-//! pods have been asked again.
+//! pods have been asked again, which comes before anything else ([`crate::start`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -308,11 +308,12 @@ impl Loaded {
     }
 
     /// Takes note of a report; `None` when it is the same as the one before. A pod that is no
-    /// member is ignored.
+    /// member is ignored; before anything is rendered, nobody knows who is one.
     pub fn set_report(&self, pool: &PoolKey, pod: &str, report: PodReport) -> Option<News> {
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
-        let state = pools.get_mut(pool)?;
-        if !state.rendered.members.contains_key(pod) {
+        let state = pools.entry(pool.clone()).or_default();
+        let rendered = &state.rendered;
+        if !rendered.documents.is_empty() && !rendered.members.contains_key(pod) {
             return None;
         }
         let before = state.reports.insert(pod.to_owned(), report.clone());
@@ -432,6 +433,19 @@ mod tests {
         assert!(loaded.lagging(&pool(), &domain()).is_empty());
         loaded.set_rendered(&pool(), rendered(&[]));
         assert!(released("pr-2"), "no pod, no signature");
+    }
+
+    #[test]
+    fn what_was_reported_before_anything_was_rendered_counts() {
+        let loaded = Loaded::default();
+        for (pod, uid) in [("p-0", "u0"), ("p-1", "u1")] {
+            assert_eq!(reports(&loaded, pod, uid, "d1"), Some(News::Everything));
+        }
+        assert!(!everywhere(&loaded), "nothing is rendered");
+        loaded.set_rendered(&pool(), rendered(&[("p-0", Some("u0"))]));
+        assert!(everywhere(&loaded));
+        assert_eq!(loaded.state(&pool()).reports.len(), 1, "p-1 is no member");
+        assert_eq!(reports(&loaded, "p-1", "u1", "d0"), None);
     }
 
     #[test]

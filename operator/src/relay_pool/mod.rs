@@ -28,9 +28,13 @@ use postrider_crds::RelayPool;
 use self::loaded::PoolKey;
 use crate::{Context, controller, queues::Inbox};
 
-/// Runs the controller until the process stops.
+/// Runs the controller, once the relays have been asked, until the process stops.
 pub async fn run(ctx: Arc<Context>, inbox: Inbox<RelayPool>) {
     let store = ctx.stores.pools.clone();
+    let asked = ctx.start.until_relays_asked();
+    if ctx.stop.run_until_cancelled(asked).await.is_none() {
+        return;
+    }
     controller::run(ctx, store, inbox, apply::reconcile).await;
 }
 

@@ -1,6 +1,7 @@
 //! Asks every relay what it has loaded and how its queue is.
 //!
-//! Flow: once a second the schedule says which pods are due; each is asked over its admin API with
+//! Flow: at the start every pod is asked, before pools are judged. Then once a second the schedule
+//! says which pods are due; each is asked over its admin API with
 //! mutual TLS by the pool's own CA. A changed answer wakes the pool, and its domains and lists when
 //! it is about documents.
 //!
@@ -88,24 +89,34 @@ pub async fn run(ctx: Arc<Context>) {
     let mut asked: HashMap<String, Duration> = HashMap::new();
     let mut connectors = Connectors::new();
     loop {
+        ask_due(&ctx, &mut asked, &mut connectors).await;
+        ctx.start.relays_asked();
         let pause = tokio::time::sleep(TICK);
         if ctx.stop.run_until_cancelled(pause).await.is_none() {
             return;
         }
-        let visits = due(&ctx, &mut asked);
-        let mut ready = Vec::with_capacity(visits.len());
-        for visit in visits {
-            match connector(&ctx, &visit.pool, &mut connectors) {
-                Ok(connector) => ready.push((visit, connector)),
-                Err(error) => tracing::debug!(pod = visit.pod, %error, "relay not asked"),
-            }
-        }
-        stream::iter(ready)
-            .for_each_concurrent(PARALLEL, |(visit, connector)| {
-                ask_one(&ctx, visit, connector)
-            })
-            .await;
     }
+}
+
+/// Asks the pods that are due.
+async fn ask_due(
+    ctx: &Context,
+    asked: &mut HashMap<String, Duration>,
+    connectors: &mut Connectors,
+) {
+    let visits = due(ctx, asked);
+    let mut ready = Vec::with_capacity(visits.len());
+    for visit in visits {
+        match connector(ctx, &visit.pool, connectors) {
+            Ok(connector) => ready.push((visit, connector)),
+            Err(error) => tracing::debug!(pod = visit.pod, %error, "relay not asked"),
+        }
+    }
+    stream::iter(ready)
+        .for_each_concurrent(PARALLEL, |(visit, connector)| {
+            ask_one(ctx, visit, connector)
+        })
+        .await;
 }
 
 /// The pods that are due, by pools' states and the time each was last asked.
