@@ -19,6 +19,7 @@ mod killed_relay_loses_nothing;
 mod operator_at_rest_writes_nothing;
 mod refused_configuration_leaves_the_old_in_force;
 mod relay_pods_are_confined;
+mod restarted_operator_takes_nothing_back;
 mod rotation_under_load_breaks_no_signature;
 mod silent_resolver_stops_no_verified_mail;
 mod verified_domain_delivers_signed_mail;

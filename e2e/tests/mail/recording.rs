@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::{
-    Api,
+    Api, ResourceExt as _,
     api::{DynamicObject, ListParams, WatchEvent, WatchParams},
 };
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinHandle};
 
-/// The longest a watch lasts, in seconds; above what any claim takes.
+/// How long a watch lasts, in seconds, before the next goes on from its end.
 const WATCH_SECONDS: u32 = 290;
 
 /// The versions of the objects watched, growing; ends when it is dropped.
@@ -29,19 +29,27 @@ impl Recording {
     pub(crate) async fn start(api: Api<DynamicObject>) -> Self {
         let listed = api.list(&ListParams::default().limit(1)).await;
         let from = listed.expect("listed").metadata.resource_version;
+        let mut from = from.expect("a version");
         let params = WatchParams::default().timeout(WATCH_SECONDS);
-        let watched = api.watch(&params, &from.expect("a version")).await;
-        let mut events = watched.expect("watched").boxed();
+        let mut watched = api.watch(&params, &from).await.expect("watched").boxed();
         let (versions, seen) = watch::channel(Vec::new());
         let task = tokio::spawn(async move {
-            while let Some(event) = events.try_next().await.expect("an unbroken watch") {
+            loop {
+                let Some(event) = watched.try_next().await.expect("an unbroken watch") else {
+                    watched = api.watch(&params, &from).await.expect("watched").boxed();
+                    continue;
+                };
                 let object = match event {
                     WatchEvent::Added(object)
                     | WatchEvent::Modified(object)
                     | WatchEvent::Deleted(object) => object,
-                    WatchEvent::Bookmark(_) => continue,
+                    WatchEvent::Bookmark(mark) => {
+                        from = mark.metadata.resource_version;
+                        continue;
+                    }
                     WatchEvent::Error(error) => panic!("{error:?}"),
                 };
+                from = object.resource_version().expect("a version");
                 let object = serde_json::to_value(object).expect("JSON");
                 versions.send_modify(|all: &mut Vec<Value>| all.push(object));
             }

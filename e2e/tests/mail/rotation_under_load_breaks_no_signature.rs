@@ -9,11 +9,8 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
-use kube::Api;
-use postrider_e2e::{
-    peers::{Outcome, Received, Reply, StopOnDrop, sink::Rules, sink::Transaction, stop},
-    product::{OPERATOR_NAMESPACE, RELEASE},
+use postrider_e2e::peers::{
+    Outcome, Received, Reply, StopOnDrop, sink::Rules, sink::Transaction, stop,
 };
 use serde_json::{Value, json};
 
@@ -75,7 +72,7 @@ async fn rotations(stage: &Stage, first: BTreeSet<String>) -> Vec<BTreeSet<Strin
         ask_for(stage, trigger).await;
         match trigger {
             "second" => kill_relay(stage).await,
-            "third" => kill_leader(stage).await,
+            "third" => drop(stage.kill_operator().await),
             _ => {}
         }
         let now = signing(stage, trigger).await;
@@ -130,18 +127,6 @@ async fn kill_relay(stage: &Stage) {
     let relay = stage.get("Pod", &format!("{POOL}-1")).await;
     let killed = stage.cluster.kill_container(&container_of(&relay)).await;
     assert_eq!(killed.expect("killed"), 1, "the relay is one process");
-}
-
-/// Kills the operator that holds the Lease.
-async fn kill_leader(stage: &Stage) {
-    let leases: Api<Lease> = Api::namespaced(stage.client.clone(), OPERATOR_NAMESPACE);
-    let lease = leases.get(RELEASE).await.expect("a Lease");
-    let holder = lease.spec.and_then(|spec| spec.holder_identity);
-    let pods: Api<Pod> = Api::namespaced(stage.client.clone(), OPERATOR_NAMESPACE);
-    let leader = pods.get(&holder.expect("a leader")).await.expect("a pod");
-    let leader = serde_json::to_value(leader).expect("JSON");
-    let killed = stage.cluster.kill_container(&container_of(&leader)).await;
-    assert_eq!(killed.expect("killed"), 1, "the operator is one process");
 }
 
 /// Sends until it is `over`; returns the replies to what was accepted. A session that a killed

@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{
     Api, ResourceExt as _,
     api::{
@@ -27,7 +27,7 @@ use postrider_e2e::{
         dns::Zone,
         sink::{Rules, Sink, Transaction},
     },
-    product::{Images, Installation, Kubectl, Programs, install},
+    product::{Images, Installation, Kubectl, OPERATOR_NAMESPACE, Programs, RELEASE, install},
 };
 use serde_json::{Value, json};
 use tokio::{process::Command, sync::OnceCell};
@@ -37,8 +37,8 @@ use crate::{
     kstatus::{Health, condition, health},
 };
 
-/// How long anything may take to come about.
-pub(crate) const BOUND: Duration = Duration::from_secs(120);
+/// How long anything may take to come about, on a machine that many tests share.
+pub(crate) const BOUND: Duration = Duration::from_secs(300);
 /// The name of every claim's RelayPool.
 pub(crate) const POOL: &str = "pool";
 /// The name of every claim's SendingDomain.
@@ -347,6 +347,25 @@ impl Stage {
         self.pods().get(&name).await.expect("a pod")
     }
 
+    /// The pod of the operator that holds the Lease.
+    pub(crate) async fn leader(&self) -> String {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
+        let lease = leases.get(RELEASE).await.expect("a Lease");
+        let holder = lease.spec.and_then(|spec| spec.holder_identity);
+        holder.expect("a leader")
+    }
+
+    /// Kills the operator that holds the Lease; returns its pod's name.
+    pub(crate) async fn kill_operator(&self) -> String {
+        let leader = self.leader().await;
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
+        let pod = pods.get(&leader).await.expect("a pod");
+        let pod = serde_json::to_value(pod).expect("JSON");
+        let killed = self.cluster.kill_container(&container_of(&pod)).await;
+        assert_eq!(killed.expect("killed"), 1, "the operator is one process");
+        leader
+    }
+
     /// The events that the relay's container, or the one before it, has written.
     pub(crate) async fn events(&self, pod: &Pod, which: Container) -> Vec<Value> {
         let log = self.log(pod, which).await;
@@ -368,7 +387,7 @@ impl Stage {
                 };
                 let about = |line: &&str| {
                     let id = |reply: &&Reply| reply.id.as_ref().is_some_and(|id| line.contains(id));
-                    replies.iter().any(|reply| id(reply))
+                    replies.iter().any(id)
                 };
                 let name = pod.name_any();
                 story.extend(
