@@ -346,6 +346,8 @@ fn main_cf(state: &StateDir, programs: &Programs, config: &PostfixConfig) -> Str
          smtpd_peername_lookup = no\nsmtp_dns_support_level = disabled\n\
          smtpd_forbid_bare_newline = yes\nsmtpd_forbid_bare_newline_exclusions =\n\
          # No slowing down of clients: what is measured here is not Postfix.\n\
+         # What it could not store it tries again soon.\n\
+         minimal_backoff_time = 2s\nmaximal_backoff_time = 4s\nqueue_run_delay = 2s\n\
          smtpd_error_sleep_time = 0\nsmtpd_client_connection_count_limit = 0\n\
          smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {dir}/tls.crt\n\
          smtpd_tls_key_file = {dir}/tls.key\nsmtpd_tls_received_header = yes\n\
