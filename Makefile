@@ -12,7 +12,11 @@ DEMO := cargo run --quiet -p postrider-e2e --bin e2e-demo --
 # A release build, and where it lies.
 BENCH := $(or $(CARGO_TARGET_DIR),target)/release/postrider-bench
 
-.PHONY: help demo test check durability lint crds images bench clean
+# The judge of dependencies, and where it is kept.
+DENY_VERSION := 0.20.2
+DENY := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/postrider/bin/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+
+.PHONY: help demo test check durability lint deny crds images bench clean
 
 help:
 	@echo 'make demo    a local Kubernetes, Postrider on it, 20 messages followed to their end'
@@ -20,6 +24,7 @@ help:
 	@echo 'make check   format, lints, unit tests; the inner loop'
 	@echo 'make durability  every fault at every call, 300 kills; what docs/durability.md rests on'
 	@echo 'make lint    format and lints only'
+	@echo 'make deny    licences, sources and doubles of dependencies; for changes of Cargo.lock'
 	@echo 'make crds    write the custom resource definitions into the chart'
 	@echo 'make images  link the programs of the images statically'
 	@echo 'make bench   measure the relay and its peers, an hour; QUICK=1: against Postfix, 5 minutes'
@@ -33,7 +38,7 @@ demo:
 # What CI runs: all tests, and the demo as the test of the whole.
 test: check
 	cargo build --quiet -p postrider-e2e --bins
-	$(CLUSTER) run -- cargo test -p postrider-e2e --features cluster
+	$(CLUSTER) run -- cargo test -p postrider-e2e --features cluster -- --test-threads 4
 	cargo test -p postrider-operator --features cluster --test publishing
 	cargo test -p postrider-cli --features cluster --test claims
 	$(DEMO) run
@@ -54,6 +59,14 @@ durability:
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features $(LIVE) --quiet -- -D warnings
+
+# Builds the judge on its first run, some minutes.
+deny: $(DENY)
+	$(DENY) check --hide-inclusion-graph bans licenses sources
+
+$(DENY):
+	cargo install --quiet cargo-deny --version $(DENY_VERSION) --locked \
+	  --root $(patsubst %/bin/cargo-deny,%,$@)
 
 crds:
 	cargo run --quiet -p postrider-crds --bin crdgen -- $(CRDS)
