@@ -7,7 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::Resource as _;
 use postrider_crds::{
     RecordState, RelayPool, SendingDomain, SuppressionList,
-    condition::types::{READY, STALLED},
+    condition::{
+        reasons,
+        types::{READY, STALLED},
+    },
     relay_config::Admission,
 };
 use serde::Serialize;
@@ -226,12 +229,23 @@ impl ListLine {
     }
 }
 
+/// Reasons of a domain that its records tell nothing about.
+const NOT_OF_DNS: [&str; 6] = [
+    reasons::POOL_NOT_FOUND,
+    reasons::REFERENCE_NOT_FOUND,
+    reasons::REFERENCE_INVALID,
+    reasons::DOMAIN_CONFLICT,
+    reasons::USERNAME_CONFLICT,
+    reasons::KEY_INVALID,
+];
+
 /// All that is not ready: what cannot cure itself first, then what is wrong, then what is not
 /// known; pools before the domains that need them, lists last.
 fn fixes(pools: &[PoolLine], domains: &[DomainLine], lists: &[ListLine]) -> Vec<Fix> {
     let pools = pools.iter().map(|p| describe("RelayPool", &p.health));
     let domains = domains.iter().map(|d| match d.records {
         0 => describe("SendingDomain", &d.health),
+        _ if NOT_OF_DNS.contains(&d.health.reason.as_str()) => describe("SendingDomain", &d.health),
         _ => show_records(&d.health),
     });
     let lists = lists.iter().map(|l| describe("SuppressionList", &l.health));

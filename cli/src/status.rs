@@ -176,6 +176,30 @@ mod tests {
     }
 
     #[test]
+    fn records_are_shown_only_where_they_help() {
+        for (reason, command) in [
+            ("RecordsMissing", "kubectl postrider records shop -n mail"),
+            (
+                "ReferenceNotFound",
+                "kubectl describe sendingdomain shop -n mail",
+            ),
+        ] {
+            let mut everything = golden::everything();
+            everything.pools.clear();
+            everything.lists.clear();
+            everything
+                .domains
+                .retain(|d| d.spec.domain.as_str() == "shop.example");
+            let status = everything.domains[0].status.as_mut().unwrap();
+            for condition in &mut status.conditions {
+                condition.reason = reason.into();
+            }
+            let fixes = Overview::of(&everything).fixes;
+            assert_eq!(fixes[0].command, command);
+        }
+    }
+
+    #[test]
     fn a_changed_manifest_is_not_ready() {
         let mut everything = golden::everything();
         for pool in &mut everything.pools {
