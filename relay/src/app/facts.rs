@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::doors::DoorProblem;
 use crate::{
     admin::Facts,
-    config::{ConfigState, Pod},
+    config::{ConfigState, Pod, Settings},
     custody::Custody,
     telemetry::Telemetry,
 };
@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct RelayFacts {
     pub(super) pod: Pod,
     pub(super) config: watch::Receiver<ConfigState>,
+    /// What all parts go by.
+    pub(super) in_force: watch::Receiver<Option<Arc<Settings>>>,
     pub(super) custody: Custody,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) doors: DoorProblem,
@@ -61,12 +63,11 @@ impl Facts for RelayFacts {
     }
 
     fn report(&self) -> Report {
-        let config = self.config.borrow().clone();
-        let settings = config.settings;
+        let in_force = self.in_force.borrow().clone();
         Report {
             pod: self.pod.name.clone(),
-            documents: settings.map_or_else(Default::default, |s| s.documents.clone()),
-            refused: config.refused,
+            documents: in_force.map_or_else(Default::default, |s| s.documents.clone()),
+            refused: self.config.borrow().refused.clone(),
             queue: self.custody.report(),
             not_ready: self.not_ready(),
         }

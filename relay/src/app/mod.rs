@@ -139,9 +139,11 @@ async fn serve(
         Arc::clone(&clock),
     ));
     let custody = open_custody(&options, &config, telemetry, &clock)?;
+    let (report, reported) = watch::channel(None);
     let facts = Arc::new(RelayFacts {
         pod: options.pod.clone(),
         config: config.clone(),
+        in_force: reported,
         custody: custody.clone(),
         telemetry: Arc::clone(telemetry),
         doors: DoorProblem::not_open_yet(),
@@ -153,7 +155,7 @@ async fn serve(
     let settings = tokio::select! {
         biased;
         () = stop.cancelled() => None,
-        settings = in_force(config, custody.clone()) => settings,
+        settings = in_force(config, custody.clone(), report) => settings,
     };
     if let Some(settings) = settings {
         let relay = Relay {
@@ -234,16 +236,19 @@ fn admission(settings: Option<Arc<Settings>>) -> AdmissionOf {
     })
 }
 
-/// Waits for a first good configuration; from then on tells custody and the other parts of each.
+/// Waits for a first good configuration; from then on tells custody and the other parts of each, and
+/// then `report`, since the operator takes what is reported to be in force everywhere.
 async fn in_force(
     mut config: watch::Receiver<ConfigState>,
     custody: Custody,
+    report: watch::Sender<Option<Arc<Settings>>>,
 ) -> Option<ConfigWatch> {
     let state = config.wait_for(|state| state.settings.is_some()).await;
     let first = state.ok()?.settings.clone()?;
     custody.apply_admission(admission(Some(Arc::clone(&first))));
     tracing::info!(documents = first.documents.len(), "configuration in force");
-    let (sender, settings) = watch::channel(first);
+    let (sender, settings) = watch::channel(Arc::clone(&first));
+    report.send_replace(Some(first));
     tokio::spawn(async move {
         while config.changed().await.is_ok() {
             let Some(new) = config.borrow_and_update().settings.clone() else {
@@ -255,7 +260,8 @@ async fn in_force(
             // The doors learn first, so that no mail is accepted on terms that custody has left.
             sender.send_replace(Arc::clone(&new));
             tracing::info!(documents = new.documents.len(), "configuration in force");
-            custody.apply_admission(admission(Some(new)));
+            custody.apply_admission(admission(Some(Arc::clone(&new))));
+            report.send_replace(Some(new));
         }
     });
     Some(settings)
