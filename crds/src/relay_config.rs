@@ -31,6 +31,8 @@ pub const DOCUMENT_VERSION: u32 = 1;
 pub const KEYRING_SHARDS: u32 = 64;
 /// Secrets suppression entries of a pool are spread over.
 pub const SUPPRESSION_SHARDS: u32 = 8;
+/// Domains in [`Report::remaining`]. With names of 253 octets a report stays below 1 MiB.
+pub const MAX_REMAINING: usize = 2000;
 
 /// File names below the configuration directory.
 pub mod layout {
@@ -279,6 +281,9 @@ pub struct DomainEntry {
     /// Why, when it is not sent; part of replies and events.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// Whether new mail is taken at all.
+    #[serde(default, skip_serializing_if = "Intake::is_open")]
+    pub intake: Intake,
     /// DKIM keys.
     pub keys: Vec<SigningKey>,
     /// Who may send as the domain.
@@ -295,6 +300,23 @@ pub enum Admission {
     Hold,
     /// Refuse at submission with 450 4.7.1; mail already accepted is kept.
     Reject,
+}
+
+/// Whether a domain takes new mail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Intake {
+    /// It does, as its [`Admission`] says.
+    #[default]
+    Open,
+    /// It does not: its SendingDomain is being deleted. Refuse at submission with 550 5.7.1; mail
+    /// already accepted goes on as its [`Admission`] says, and is counted in [`Report::remaining`].
+    Closed,
+}
+
+impl Intake {
+    fn is_open(&self) -> bool {
+        *self == Self::Open
+    }
 }
 
 /// A DKIM key as the relay gets it.
@@ -389,6 +411,11 @@ pub struct Report {
     pub refused: Vec<RefusedDocument>,
     /// Depth of the queue.
     pub queue: QueueReport,
+    /// Messages in custody, or on their way into it, of each domain whose intake the keyring in force
+    /// closes; of the first [`MAX_REMAINING`] by name. Empty while custody is not restored: a domain
+    /// that is not there has not been counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remaining: BTreeMap<DomainName, u64>,
     /// Why the relay accepts no mail now, or `None`.
     pub not_ready: Option<String>,
 }
@@ -492,6 +519,33 @@ delivery:
             let error = RelayConfig::from_yaml(&CONFIG.replace(from, to)).expect_err(to);
             assert!(error.to_string().contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn intake_is_open_unless_it_says_otherwise() {
+        let open =
+            "{domain: a.example, returnPath: b.a.example, admission: Send, keys: [], senders: []}";
+        let entry: DomainEntry = serde_yaml::from_str(open).unwrap();
+        assert_eq!(entry.intake, Intake::Open);
+        assert!(!serde_yaml::to_string(&entry).unwrap().contains("intake"));
+        let closed = DomainEntry {
+            intake: Intake::Closed,
+            ..entry
+        };
+        let text = serde_yaml::to_string(&closed).unwrap();
+        assert!(text.contains("intake: Closed"), "{text}");
+        assert_eq!(serde_yaml::from_str::<DomainEntry>(&text).unwrap(), closed);
+    }
+
+    #[test]
+    fn a_report_of_an_older_relay_counts_nothing() {
+        let older = r#"{"pod": "p-0", "documents": {}, "refused": [], "notReady": null,
+            "queue": {"due": 1, "deferred": 0, "held": 0, "oldestDueSeconds": 0}}"#;
+        let mut report: Report = serde_json::from_str(older).unwrap();
+        assert!(report.remaining.is_empty());
+        report.remaining.insert("a.example".parse().unwrap(), 3);
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(text.contains(r#""remaining":{"a.example":3}"#), "{text}");
     }
 
     #[test]

@@ -116,6 +116,7 @@ fn report(ordinal: i32, plan: &Plan) -> (String, PodReport) {
         documents: plan.rendered.documents.clone(),
         refused: Vec::new(),
         queue: QueueReport::default(),
+        remaining: BTreeMap::new(),
         not_ready: None,
     };
     let uid = format!("u{ordinal}");

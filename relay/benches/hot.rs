@@ -9,7 +9,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
 use postrider_crds::relay_config::{
-    Admission, Document as _, DomainEntry, KeyAlgorithm, SigningKey, SigningState, layout,
+    Admission, Document as _, DomainEntry, Intake, KeyAlgorithm, SigningKey, SigningState, layout,
 };
 use postrider_relay::{
     config::{Pod, Settings},
@@ -43,6 +43,7 @@ fn entry(algorithm: KeyAlgorithm, kind: &'static rcgen::SignatureAlgorithm) -> D
         return_path: "bounce.example.com".parse().unwrap(),
         admission: Admission::Send,
         reason: String::new(),
+        intake: Intake::Open,
         keys: vec![SigningKey {
             selector: "s".parse().unwrap(),
             algorithm,

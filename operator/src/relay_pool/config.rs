@@ -14,8 +14,8 @@ use postrider_crds::{
     DomainName, Mailbox, RelayPool, SendingDomain, Unverified,
     condition::types,
     relay_config::{
-        Admission, DOCUMENT_VERSION, Delivery, DomainEntry, Keyring, Limits, Listeners, PoolName,
-        RelayConfig, Retry, Sender, SigningKey, shard_of,
+        Admission, DOCUMENT_VERSION, Delivery, DomainEntry, Intake, Keyring, Limits, Listeners,
+        PoolName, RelayConfig, Retry, Sender, SigningKey, shard_of,
     },
 };
 
@@ -121,6 +121,7 @@ pub fn rendered_domains(
             uid: source.uid.clone()?,
             generation: source.generation.unwrap_or_default(),
             admission: entry.admission,
+            intake: entry.intake,
             selectors: selectors.collect(),
         };
         Some((entry.domain.clone(), rendered))
@@ -152,6 +153,10 @@ fn entry(domain: &SendingDomain, keys: &[&DkimKey], senders: &Senders) -> Domain
         reason: match admission {
             Admission::Send => String::new(),
             Admission::Hold | Admission::Reject => reason(domain),
+        },
+        intake: match domain.metadata.deletion_timestamp {
+            None => Intake::Open,
+            Some(_) => Intake::Closed,
         },
         keys: signing,
         senders: allowed(domain, senders),
@@ -288,6 +293,22 @@ mod tests {
             assert_eq!(entry.reason.is_empty(), wanted == Admission::Send);
             assert_eq!(entry.return_path.as_str(), "bounce.example.com");
         }
+    }
+
+    #[test]
+    fn a_domain_that_is_being_deleted_is_closed_and_keeps_its_keys() {
+        let spec = json!({"domain": "example.com", "poolRef": {"name": "p"}});
+        let mut leaving = domain("d", spec, json!({"admission": "Send"}));
+        let keys = [key("d", "pr-1", KeyState::Active)];
+        let entry = only(leaving.clone(), &keys, &Senders::default());
+        assert_eq!(entry.intake, Intake::Open);
+        let deleted = jiff::Timestamp::UNIX_EPOCH.into();
+        Arc::make_mut(&mut leaving).metadata.deletion_timestamp = Some(deleted);
+        let entry = only(leaving, &keys, &Senders::default());
+        assert_eq!(
+            (entry.intake, entry.admission, entry.keys.len()),
+            (Intake::Closed, Admission::Send, 1)
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 
 use postrider_crds::{
     DomainName, Selector,
-    relay_config::{Admission, Report, SUPPRESSION_SHARDS, layout, shard_of},
+    relay_config::{Admission, Intake, Report, SUPPRESSION_SHARDS, layout, shard_of},
 };
 
 /// Pods named in a message; the rest will be named when these are done.
@@ -49,6 +49,8 @@ pub struct RenderedDomain {
     pub generation: i64,
     /// What relays do with its mail.
     pub admission: Admission,
+    /// Whether they take new mail of it.
+    pub intake: Intake,
     /// Its selectors, whatever their state.
     pub selectors: BTreeSet<Selector>,
 }
@@ -63,6 +65,15 @@ pub struct Reach {
     pub members: usize,
     /// Those that have not reported the keyring as rendered, by name.
     pub awaited: Vec<String>,
+}
+
+/// What is left of a domain's mail in a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remainder {
+    /// Messages that pods have counted.
+    pub messages: u64,
+    /// Pods that have not counted since they take no more of it, by name.
+    pub unheard: Vec<String>,
 }
 
 /// A pod's last report.
@@ -169,6 +180,35 @@ impl PoolState {
         }
     }
 
+    /// What is left of the mail of `domain`, whose SendingDomain `uid` is being deleted. `None`: the
+    /// keyring does not say so yet.
+    #[must_use]
+    pub fn remainder(&self, domain: &DomainName, uid: &str) -> Option<Remainder> {
+        let entry = self.rendered.domains.get(domain)?;
+        if entry.uid != uid || entry.intake != Intake::Closed {
+            return None;
+        }
+        let document = layout::keyring(shard_of(domain));
+        let digest = self.rendered.documents.get(&document)?;
+        let mut remainder = Remainder::default();
+        for (name, uid) in &self.rendered.members {
+            let report = uid.as_ref().and_then(|uid| self.report(name, uid));
+            let current = report.filter(|r| r.documents.get(&document) == Some(digest));
+            match current.and_then(|report| report.remaining.get(domain)) {
+                Some(messages) => remainder.messages += messages,
+                None => remainder.unheard.push(name.clone()),
+            }
+        }
+        Some(remainder)
+    }
+
+    /// True while relays are watched to the last message of a domain.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        let mut domains = self.rendered.domains.values();
+        domains.any(|domain| domain.intake == Intake::Closed)
+    }
+
     /// True when the rendered keyring has no `selector` of `domain` and is loaded by every pod there
     /// should be; without a pod nobody can sign.
     #[must_use]
@@ -193,11 +233,11 @@ impl PoolState {
     }
 }
 
-/// The keyrings of domains that are rendered from another state of their SendingDomain, whether or
-/// not that makes other bytes.
-fn restated(
-    before: &BTreeMap<DomainName, RenderedDomain>,
-    now: &BTreeMap<DomainName, RenderedDomain>,
+/// The keyrings of domains of which something else is said now than before: for what is rendered,
+/// whether or not that makes other bytes.
+fn changed<T: PartialEq>(
+    before: &BTreeMap<DomainName, T>,
+    now: &BTreeMap<DomainName, T>,
 ) -> BTreeSet<String> {
     let differs = |domain: &&DomainName| before.get(*domain) != now.get(*domain);
     let domains = before.keys().chain(now.keys()).filter(differs);
@@ -251,6 +291,13 @@ impl Loaded {
             .unwrap_or_default()
     }
 
+    /// What is left of the mail of `domain` in `pool`, once the SendingDomain `uid` is being deleted;
+    /// `None` while the relays are not told so yet.
+    #[must_use]
+    pub fn remainder(&self, pool: &PoolKey, domain: &DomainName, uid: &str) -> Option<Remainder> {
+        self.with(pool, |state| state.remainder(domain, uid))?
+    }
+
     /// True when no pod of `pool` can sign with `selector` of `domain` any more: each has reported a
     /// keyring without it.
     #[must_use]
@@ -294,6 +341,14 @@ impl Loaded {
         let state = pools.entry(pool.clone()).or_default();
         let before = std::mem::replace(&mut state.rendered, rendered);
         let now = &state.rendered;
+        for entry in state.reports.values_mut() {
+            // What was counted for another SendingDomain of the name tells nothing of this one.
+            let counts = entry.report.as_mut().map(|report| &mut report.remaining);
+            let same = |domain: &DomainName| before.domains.get(domain) == now.domains.get(domain);
+            counts
+                .into_iter()
+                .for_each(|c| c.retain(|domain, _| same(domain)));
+        }
         state
             .reports
             .retain(|name, _| now.members.contains_key(name));
@@ -302,7 +357,7 @@ impl Loaded {
         }
         let mut news = News::of(&before.documents, &now.documents);
         if let News::Documents(paths) = &mut news {
-            paths.extend(restated(&before.domains, &now.domains));
+            paths.extend(changed(&before.domains, &now.domains));
         }
         news
     }
@@ -320,14 +375,14 @@ impl Loaded {
         if before.as_ref() == Some(&report) {
             return None;
         }
-        let documents = |entry: Option<&PodReport>| {
-            let report = entry.and_then(|entry| entry.report.as_ref());
-            report.map(|report| (report.documents.clone(), report.refused.clone()))
-        };
         let same_pod = before.as_ref().is_some_and(|b| b.uid == report.uid);
-        match (documents(before.as_ref()), documents(Some(&report))) {
-            (Some((old, refused)), Some((new, refuses))) if same_pod && refused == refuses => {
-                Some(News::of(&old, &new))
+        match (before.and_then(|entry| entry.report), &report.report) {
+            (Some(old), Some(new)) if same_pod && old.refused == new.refused => {
+                let mut news = News::of(&old.documents, &new.documents);
+                if let News::Documents(paths) = &mut news {
+                    paths.extend(changed(&old.remaining, &new.remaining));
+                }
+                Some(news)
             }
             _ => Some(News::Everything),
         }
@@ -361,6 +416,7 @@ mod tests {
             uid: "d".into(),
             generation: 3,
             admission: Admission::Send,
+            intake: Intake::Open,
             selectors: BTreeSet::from(["pr-1".parse().unwrap()]),
         };
         Rendered {
@@ -383,6 +439,7 @@ mod tests {
                 documents: BTreeMap::from([(document, digest.to_owned())]),
                 refused: Vec::new(),
                 queue: Default::default(),
+                remaining: BTreeMap::new(),
                 not_ready: None,
             }),
         };
@@ -486,6 +543,63 @@ mod tests {
         assert_eq!(reach("d", 3).awaited, ["p-2"]);
         loaded.set_rendered(&pool(), rendered(&[]));
         assert_eq!(reach("d", 3).members, 0);
+    }
+
+    #[test]
+    fn what_remains_is_known_once_every_member_has_counted_by_the_rendered_keyring() {
+        let loaded = Loaded::default();
+        let document = layout::keyring(shard_of(&domain()));
+        let closing = |uid: &str| {
+            let mut rendered = rendered(&[("p-0", Some("u0")), ("p-1", Some("u1"))]);
+            let entry = rendered.domains.get_mut(&domain()).unwrap();
+            (entry.uid, entry.intake) = (uid.into(), Intake::Closed);
+            rendered
+        };
+        let counts = |pod: &str, digest: &str, count: Option<u64>| {
+            let report = Report {
+                pod: pod.into(),
+                documents: BTreeMap::from([(document.clone(), digest.to_owned())]),
+                refused: Vec::new(),
+                queue: Default::default(),
+                remaining: count.map(|count| (domain(), count)).into_iter().collect(),
+                not_ready: None,
+            };
+            let uid = pod.replace("p-", "u");
+            let report = Some(report);
+            loaded.set_report(&pool(), pod, PodReport { uid, report })
+        };
+        let remainder = |uid: &str| loaded.remainder(&pool(), &domain(), uid);
+        let known = |messages, unheard: &[&str]| {
+            let unheard = unheard.iter().map(|pod| (*pod).to_owned()).collect();
+            Some(Remainder { messages, unheard })
+        };
+        loaded.set_rendered(&pool(), rendered(&[("p-0", Some("u0"))]));
+        assert_eq!(remainder("d"), None, "not told yet");
+        loaded.set_rendered(&pool(), closing("d"));
+        assert_eq!(remainder("d"), known(0, &["p-0", "p-1"]));
+        assert_eq!(remainder("e"), None, "another SendingDomain");
+        counts("p-0", "d1", Some(3));
+        counts("p-1", "d0", Some(0));
+        assert_eq!(remainder("d"), known(3, &["p-1"]), "by an older keyring");
+        counts("p-1", "d1", None);
+        assert_eq!(remainder("d"), known(3, &["p-1"]), "not counted");
+        let news = counts("p-1", "d1", Some(1)).unwrap();
+        assert!(news.concerns_domain(&domain()));
+        assert_eq!(remainder("d"), known(4, &[]));
+        assert_eq!(counts("p-1", "d1", Some(1)), None);
+        // Created anew and deleted again before anybody was asked: nothing is known.
+        loaded.set_rendered(&pool(), closing("e"));
+        assert_eq!(remainder("e"), known(0, &["p-0", "p-1"]));
+        loaded.set_report(
+            &pool(),
+            "p-0",
+            PodReport {
+                uid: "u0".into(),
+                report: None,
+            },
+        );
+        counts("p-1", "d1", Some(0));
+        assert_eq!(remainder("e"), known(0, &["p-0"]), "out of reach");
     }
 
     #[test]

@@ -156,15 +156,17 @@ fn due(ctx: &Context, asked: &mut HashMap<String, Duration>) -> Vec<Visit> {
     visits
 }
 
-/// True when every member accepts mail and runs what is rendered: nothing is expected to change.
+/// True when every member accepts mail and runs what is rendered, and no domain is being deleted:
+/// nothing is expected to change.
 fn settled(state: &PoolState) -> bool {
-    state.rendered.members.iter().all(|(pod, uid)| {
-        let report = uid.as_ref().and_then(|uid| state.report(pod, uid));
-        report.is_some_and(|report| {
-            report.not_ready.is_none()
-                && config_of(report, &state.rendered) == MemberConfig::Applied
+    !state.is_closing()
+        && state.rendered.members.iter().all(|(pod, uid)| {
+            let report = uid.as_ref().and_then(|uid| state.report(pod, uid));
+            report.is_some_and(|report| {
+                report.not_ready.is_none()
+                    && config_of(report, &state.rendered) == MemberConfig::Applied
+            })
         })
-    })
 }
 
 async fn ask_one(ctx: &Context, visit: Visit, connector: TlsConnector) {

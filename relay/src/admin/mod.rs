@@ -203,6 +203,7 @@ mod tests {
                 documents: BTreeMap::new(),
                 refused: Vec::new(),
                 queue: QueueReport::default(),
+                remaining: BTreeMap::new(),
                 not_ready: self.not_ready(),
             }
         }

@@ -1,11 +1,17 @@
 //! What the relay says about itself: readiness, report, metrics.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use postrider_crds::relay_config::Report;
+use postrider_crds::{
+    DomainName,
+    relay_config::{Intake, MAX_REMAINING, Report},
+};
 use tokio::sync::watch;
 
 use super::doors::DoorProblem;
@@ -32,6 +38,17 @@ impl RelayFacts {
     /// From now on not ready.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// What there is of the domains that take no more mail.
+    fn remaining(&self, settings: &Settings) -> BTreeMap<DomainName, u64> {
+        let entries = settings.domains.values().map(|domain| &domain.entry);
+        let closed: BTreeSet<&DomainName> = entries
+            .filter(|entry| entry.intake == Intake::Closed)
+            .map(|entry| &entry.domain)
+            .collect();
+        let counted = closed.into_iter().take(MAX_REMAINING).cloned();
+        self.custody.remaining(counted).unwrap_or_default()
     }
 }
 
@@ -64,11 +81,13 @@ impl Facts for RelayFacts {
 
     fn report(&self) -> Report {
         let in_force = self.in_force.borrow().clone();
+        let settings = in_force.as_deref();
         Report {
             pod: self.pod.name.clone(),
-            documents: in_force.map_or_else(Default::default, |s| s.documents.clone()),
+            documents: settings.map(|s| s.documents.clone()).unwrap_or_default(),
             refused: self.config.borrow().refused.clone(),
             queue: self.custody.report(),
+            remaining: settings.map(|s| self.remaining(s)).unwrap_or_default(),
             not_ready: self.not_ready(),
         }
     }

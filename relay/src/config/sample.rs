@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use postrider_crds::{
     relay_config::{
-        Admission, Credential, Credentials, DOCUMENT_VERSION, Document as _, DomainEntry, Keyring,
-        Sender, layout,
+        Admission, Credential, Credentials, DOCUMENT_VERSION, Document as _, DomainEntry, Intake,
+        Keyring, Sender, layout,
     },
     scram::ScramVerifier,
 };
@@ -78,6 +78,10 @@ fn keyring() -> Keyring {
             Admission::Send => String::new(),
             Admission::Hold | Admission::Reject => "its DKIM record is missing".into(),
         },
+        intake: match name {
+            "leaving.example" => Intake::Closed,
+            _ => Intake::Open,
+        },
         keys: Vec::new(),
         senders,
     };
@@ -95,6 +99,7 @@ fn keyring() -> Keyring {
                 Admission::Reject,
                 vec![sender("ann", &[])],
             ),
+            domain("leaving.example", Admission::Send, vec![sender("ann", &[])]),
         ],
     }
 }

@@ -324,7 +324,7 @@ mod tests {
         let settings = sample::settings();
         assert_eq!(settings.relay.hostname, "mail-2.example.net");
         assert_eq!(settings.documents.len(), 8);
-        assert_eq!((settings.domains.len(), settings.credentials.len()), (3, 2));
+        assert_eq!((settings.domains.len(), settings.credentials.len()), (4, 2));
         let bare = sample::settings_with(|documents| {
             documents.remove(layout::CREDENTIALS);
             documents.remove(&layout::keyring(0));

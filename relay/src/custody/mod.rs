@@ -6,6 +6,7 @@
 //! delivered twice rather than lost; `docs/spool.md` states when that can be. Never: dials, looks a
 //! name up, or decides whether and when to try again.
 
+mod arrivals;
 mod committer;
 mod error;
 mod message;
@@ -15,7 +16,7 @@ mod spool;
 mod state;
 mod store;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -26,6 +27,7 @@ use tokio::{
     time::sleep,
 };
 
+pub use arrivals::Arriving;
 pub use error::{AcceptError, NotAccepting, OpenError, StoreError};
 pub use message::{Claim, Committed, NewMessage, RecipientResult, Settlement};
 pub use postrider_crds::relay_config::QueueReport;
@@ -299,6 +301,34 @@ impl Custody {
     #[must_use]
     pub fn restoring(&self) -> usize {
         self.shared.restoring()
+    }
+
+    /// From now on [`Custody::remaining`] counts one message more of `domain`, until what is returned
+    /// is dropped.
+    ///
+    /// Taken before it is looked up whether the domain takes mail, and kept until
+    /// [`Custody::accept`] has returned, it makes that count exact: a domain that takes none, and of
+    /// which none remain, has none from then on.
+    pub fn arriving(&self, domain: &DomainName) -> Arriving {
+        Arriving::new(Arc::clone(&self.shared), domain.clone())
+    }
+
+    /// Messages of each of `domains` that are in custody or on their way into it; `None` while not
+    /// all of the spool is restored.
+    #[must_use]
+    pub fn remaining(
+        &self,
+        domains: impl IntoIterator<Item = DomainName>,
+    ) -> Option<BTreeMap<DomainName, u64>> {
+        if self.restoring() > 0 {
+            return None;
+        }
+        let domains = domains.into_iter();
+        let mut counts = domains.map(|domain| (domain, 0)).collect();
+        // In this order: what arrives is counted until it is in the queue.
+        self.shared.arrivals.count(&mut counts);
+        self.shared.queue().count(&mut counts);
+        Some(counts)
     }
 
     /// How much waits for what.

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::{
     Limits, NotAccepting,
+    arrivals::Arrivals,
     queue::{Holding, HoldingChange, Origin, Queue},
 };
 use crate::{
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     restoring: AtomicUsize,
     /// Messages in the queue as of the last change of the committer's.
     queued: AtomicUsize,
+    pub(crate) arrivals: Arrivals,
     /// When the write that is under way began, in milliseconds of the monotonic clock plus one; 0
     /// when there is none.
     writing: AtomicU64,
@@ -58,6 +60,7 @@ impl Shared {
             closing: AtomicBool::new(false),
             restoring: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
+            arrivals: Arrivals::default(),
             writing: AtomicU64::new(0),
             disk,
             clock,

@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use postrider_crds::Mailbox;
 use tokio::{
     io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -197,8 +198,12 @@ impl Intake {
 
     /// The stages a message walks at the door, in order.
     async fn take(&self, mut submission: Submission, client: IpAddr) -> Result<Reply, Refusal> {
-        let settings = self.settings();
         let headers = Headers::read(submission.message.as_bytes())?;
+        // Kept to the end, and taken before the settings are, so that no message is missed in the
+        // count of a domain that is being deleted. All From addresses are of one domain, or refused.
+        let from = headers.from.first().map(Mailbox::domain);
+        let _arriving = from.map(|domain| self.parts.custody.arriving(domain));
+        let settings = self.settings();
         let domain = authorise(&settings, &submission.login.username, &headers)?;
         let sending = &domain.entry.domain;
         let now = self.parts.clock.wall();

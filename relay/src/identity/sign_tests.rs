@@ -13,7 +13,7 @@ use mail_auth::{
     common::{parse::TxtRecordParser, verify::DomainKey},
     hickory_resolver::config::{ResolverConfig, ResolverOpts},
 };
-use postrider_crds::relay_config::Admission;
+use postrider_crds::relay_config::{Admission, Intake};
 
 use super::*;
 
@@ -62,6 +62,7 @@ fn entry(keys: Vec<SigningKey>) -> DomainEntry {
         return_path: "bounce.example.com".parse().unwrap(),
         admission: Admission::Send,
         reason: String::new(),
+        intake: Intake::Open,
         keys,
         senders: Vec::new(),
     }

@@ -5,7 +5,7 @@
 
 use postrider_crds::{
     DomainName, Mailbox,
-    relay_config::{Admission, Sender},
+    relay_config::{Admission, Intake, Sender},
 };
 
 use super::{headers::Headers, refusal::Refusal};
@@ -39,7 +39,8 @@ pub(super) fn envelope_sender(
 }
 
 /// The domain the message is sent as, when `username` may send it (RFC 6409 §6.1). Its mail may be
-/// held; a domain that refuses mail for now gives 450 4.7.1 with its reason.
+/// held; a domain that refuses mail for now gives 450 4.7.1 with its reason, one that is being
+/// deleted 550 5.7.1.
 pub fn authorise<'a>(
     settings: &'a Settings,
     username: &str,
@@ -63,9 +64,15 @@ pub fn authorise<'a>(
             "From header holds no address; add one".to_owned(),
         ));
     };
-    match domain.entry.admission {
-        Admission::Send | Admission::Hold => Ok(domain),
-        Admission::Reject => Err(unverified(&domain.entry.domain, &domain.entry.reason)),
+    match (domain.entry.intake, domain.entry.admission) {
+        (Intake::Closed, _) => Err(forbidden(format!(
+            "From domain {} takes no more mail: its SendingDomain is being deleted",
+            domain.entry.domain
+        ))),
+        (Intake::Open, Admission::Send | Admission::Hold) => Ok(domain),
+        (Intake::Open, Admission::Reject) => {
+            Err(unverified(&domain.entry.domain, &domain.entry.reason))
+        }
     }
 }
 
@@ -155,6 +162,11 @@ mod tests {
                 "ann",
                 "a@closed.example",
                 ["450 4.7.1", "DKIM record is missing"],
+            ),
+            (
+                "ann",
+                "a@leaving.example",
+                ["550 5.7.1", "leaving.example takes no more mail"],
             ),
         ] {
             let error = verdict(username, from).expect_err(from);

@@ -9,6 +9,7 @@
 )]
 
 mod a_corrupt_configuration_is_refused_and_told;
+mod a_leaving_domain_is_served_to_its_last_message;
 mod a_new_domain_is_loaded_without_dropping_a_connection;
 mod a_trusted_client_needs_no_login;
 mod a_wrong_command_line_exits_64;

@@ -12,8 +12,8 @@ use postrider_crds::{
     DomainName,
     relay_config::{
         Admission, Credential, Credentials, DOCUMENT_VERSION, Delivery, Document as _, DomainEntry,
-        KeyAlgorithm, Keyring, Limits, Listeners, PoolName, RelayConfig, Retry, Sender, SigningKey,
-        SigningState, TlsMode, TrustedClient, layout,
+        Intake, KeyAlgorithm, Keyring, Limits, Listeners, PoolName, RelayConfig, Retry, Sender,
+        SigningKey, SigningState, TlsMode, TrustedClient, layout,
     },
     scram::ScramVerifier,
 };
@@ -252,6 +252,7 @@ fn domain(dkim: Dkim) -> Result<DomainEntry, Error> {
         return_path: name(&format!("bounce.{FROM}"))?,
         admission: Admission::Send,
         reason: String::new(),
+        intake: Intake::Open,
         keys,
         senders: vec![Sender {
             username: USER.into(),

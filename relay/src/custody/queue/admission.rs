@@ -1,6 +1,9 @@
 //! Where messages come from, and whether admission keeps them back.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use postrider_crds::{DomainName, relay_config::Admission};
@@ -35,6 +38,8 @@ struct Known {
     origin: Arc<Origin>,
     tenant: u32,
     holding: Holding,
+    /// Messages in the queue.
+    messages: u64,
 }
 
 impl Origins {
@@ -46,12 +51,13 @@ impl Origins {
         }
     }
 
-    /// The number of an origin, and whether its messages are held.
+    /// The number of an origin that has one message more, and whether its messages are held.
     pub(super) fn enter(&mut self, outline: &Outline<'_>, lanes: &mut Lanes) -> (u32, Holding) {
         let found = self.numbers.get(outline.tenant);
         // The map is asked by what it owns; most mail has a domain, which lives in the envelope.
         let known = found.and_then(|(_, domains)| domains.get(outline.domain));
-        if let Some(known) = known.and_then(|n| Some((*n, self.origins.get(*n as usize)?))) {
+        if let Some(known) = known.and_then(|n| Some((*n, self.origins.get_mut(*n as usize)?))) {
+            known.1.messages += 1;
             return (known.0, known.1.holding);
         }
         let tenants = self.numbers.entry(outline.tenant.to_owned());
@@ -66,8 +72,17 @@ impl Origins {
             }),
             tenant: *tenant,
             holding,
+            messages: 1,
         });
         (number, holding)
+    }
+
+    /// A message of an origin is gone.
+    pub(super) fn leave(&mut self, number: u32) {
+        if let Some(known) = self.origins.get_mut(number as usize) {
+            debug_assert!(known.messages > 0, "what leaves has entered");
+            known.messages = known.messages.saturating_sub(1);
+        }
     }
 
     pub(super) fn get(&self, number: u32) -> Option<Arc<Origin>> {
@@ -117,6 +132,16 @@ impl Queue {
         }
         changes.sort_unstable_by_key(|(_, change)| change.id);
         changes.into_iter().map(|(_, change)| change).collect()
+    }
+
+    /// Adds to each count of `counts` the messages that are sent for the domain.
+    pub(crate) fn count(&self, counts: &mut BTreeMap<DomainName, u64>) {
+        for known in &self.origins.origins {
+            let domain = known.origin.domain.as_ref();
+            if let Some(count) = domain.and_then(|domain| counts.get_mut(domain)) {
+                *count += known.messages;
+            }
+        }
     }
 
     fn set_holding(&mut self, slot: u32, holding: Holding) {

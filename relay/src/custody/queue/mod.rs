@@ -338,6 +338,7 @@ impl Queue {
         }
         let message = self.messages.try_remove(slot as usize)?;
         self.uncount(message.class, message.accepted);
+        self.origins.leave(message.origin);
         self.extras.try_remove(message.extra as usize);
         Some(message.place())
     }

@@ -348,3 +348,39 @@ async fn a_clock_that_jumps_changes_when_and_never_whether() {
     let claim = claim_now(&custody).await.unwrap();
     assert_eq!((claim.id, claim.recipients.len()), (id(1), 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_remains_of_a_domain_is_counted_from_its_arrival_to_its_end() {
+    let (disk, clock) = rig();
+    let custody = open(&disk, &clock);
+    let (domain, other): (DomainName, DomainName) = (
+        "example.com".parse().unwrap(),
+        "example.org".parse().unwrap(),
+    );
+    let remaining = || {
+        let counts = custody.remaining([domain.clone(), other.clone()]).unwrap();
+        (counts[&domain], counts[&other])
+    };
+    assert_eq!(remaining(), (0, 0));
+    let arriving = custody.arriving(&domain);
+    let again = custody.arriving(&domain);
+    assert_eq!(remaining(), (2, 0));
+    drop(again);
+    let _ = custody.accept(message(1, &["a@one.test"])).await.unwrap();
+    assert_eq!(remaining(), (2, 0), "rather twice than not at all");
+    drop(arriving);
+    assert_eq!(remaining(), (1, 0));
+    let mut foreign = message(2, &["a@one.test", "b@two.test"]);
+    foreign.envelope.tenant = "apps/other".into();
+    let _ = custody.accept(foreign).await.unwrap();
+    let mut own = message(3, &["a@one.test"]);
+    own.envelope.domain = None;
+    let _ = custody.accept(own).await.unwrap();
+    assert_eq!(remaining(), (2, 0), "of all tenants, and no notifications");
+    for claim in all_due(&custody).await {
+        let settlement = all(&claim, RecipientResult::Delivered);
+        custody.settle(claim, settlement).await.unwrap();
+    }
+    assert_eq!(remaining(), (0, 0));
+    custody.close().await;
+}

@@ -146,6 +146,10 @@ proptest! {
                 of == *id && due.is_none_or(|due| due <= now && !model.held)
             })).count() as u64;
             prop_assert_eq!(report.due, due);
+            let domain: DomainName = "example.com".parse().unwrap();
+            let mut counts = BTreeMap::from([(domain.clone(), 0)]);
+            queue.count(&mut counts);
+            prop_assert_eq!(counts[&domain], messages.len() as u64);
         }
     }
 }

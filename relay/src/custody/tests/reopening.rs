@@ -198,6 +198,9 @@ async fn mail_comes_in_and_goes_out_while_the_rest_is_restored() {
     })
     .unwrap();
     assert!(custody.restoring() > 0, "it is not done at once");
+    let domain: DomainName = "example.com".parse().unwrap();
+    let remaining = || custody.remaining([domain.clone()]);
+    assert_eq!(remaining(), None, "nobody knows yet");
     // Known to be of the old ones, or not yet: nothing of them is given out.
     assert_eq!(custody.report().due, 0);
     let new = message(50, &["a@one.test"]);
@@ -207,5 +210,6 @@ async fn mail_comes_in_and_goes_out_while_the_rest_is_restored() {
     let expected: Vec<_> = (0..20).chain([50]).map(id).collect();
     assert_eq!(ids, expected);
     assert_eq!(custody.restoring(), 0);
+    assert_eq!(remaining().unwrap()[&domain], 21);
     custody.close().await;
 }

@@ -6,8 +6,8 @@ use postrider_crds::{
     DomainName,
     relay_config::{
         Admission, Credential, Credentials, DOCUMENT_VERSION, Delivery, Document as _, DomainEntry,
-        KeyAlgorithm, Keyring, Limits, Listeners, PoolName, RelayConfig, Retry, Sender, SigningKey,
-        SigningState, TlsMode, layout,
+        Intake, KeyAlgorithm, Keyring, Limits, Listeners, PoolName, RelayConfig, Retry, Sender,
+        SigningKey, SigningState, TlsMode, layout,
     },
     scram::ScramVerifier,
 };
@@ -159,6 +159,7 @@ pub(crate) fn domain(name: &str, admission: Admission) -> DomainEntry {
             Admission::Send => String::new(),
             Admission::Hold | Admission::Reject => "DKIM record is missing".into(),
         },
+        intake: Intake::Open,
         keys: vec![
             key("rsa", KeyAlgorithm::RSA2048, &rcgen::PKCS_RSA_SHA256),
             key("ed", KeyAlgorithm::Ed25519, &rcgen::PKCS_ED25519),

@@ -16,8 +16,8 @@ use jiff::{SignedDuration, Timestamp};
 use postrider_crds::{
     DomainName,
     relay_config::{
-        Admission, Delivery, DomainEntry, KeyAlgorithm, Limits as Accepted, Listeners, PoolName,
-        RelayConfig, Retry, SigningKey, SigningState, TlsMode,
+        Admission, Delivery, DomainEntry, Intake, KeyAlgorithm, Limits as Accepted, Listeners,
+        PoolName, RelayConfig, Retry, SigningKey, SigningState, TlsMode,
     },
 };
 use serde_json::Value;
@@ -346,6 +346,7 @@ fn entry(admission: Admission) -> DomainEntry {
         return_path: "bounce.example.com".parse().unwrap(),
         admission,
         reason: String::new(),
+        intake: Intake::Open,
         keys: vec![SigningKey {
             selector: "pr-1".parse().unwrap(),
             algorithm: KeyAlgorithm::Ed25519,
