@@ -105,6 +105,14 @@ pub mod reasons {
     pub const RECORDS_WITHDRAWN: &str = "RecordsWithdrawn";
     /// Published records could not be taken out of DNS.
     pub const RECORDS_LEFT: &str = "RecordsLeft";
+    /// A SendingDomain that is being deleted still has mail in the queues of its pool.
+    pub const QUEUE_NOT_EMPTY: &str = "QueueNotEmpty";
+    /// It is not known yet what mail of a SendingDomain that is being deleted is queued.
+    pub const QUEUE_UNKNOWN: &str = "QueueUnknown";
+    /// A SendingDomain that is being deleted has no more mail in the queues of its pool.
+    pub const QUEUE_EMPTY: &str = "QueueEmpty";
+    /// A SendingDomain went although mail of it may be in the queues of its pool.
+    pub const QUEUE_LEFT: &str = "QueueLeft";
     /// The named pool does not exist.
     pub const POOL_NOT_FOUND: &str = "PoolNotFound";
     /// A named Secret or ConfigMap, or a key in it, does not exist.

@@ -87,8 +87,11 @@ mod tests {
             5 * SECOND
         );
         assert!(looks.recall("u", &inputs, 5 * SECOND).is_none());
-        let mut changed = observation;
+        let mut changed = observation.clone();
         changed.generation += 1;
+        assert!(looks.recall("u", &changed.inputs(), SECOND).is_none());
+        let mut changed = observation;
+        changed.tsig = Some("another".into());
         assert!(looks.recall("u", &changed.inputs(), SECOND).is_none());
     }
 

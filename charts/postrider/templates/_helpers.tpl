@@ -29,7 +29,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [postrider.dev]
   resources: [sendingdomains, relaypools, suppressionlists]
   verbs: [get, list, watch]
-# A finalizer keeps a SendingDomain until the records published for it are out of DNS.
+# Finalizers keep a SendingDomain until its mail has left the queues and the records published for it
+# are out of DNS.
 - apiGroups: [postrider.dev]
   resources: [sendingdomains]
   verbs: [patch]

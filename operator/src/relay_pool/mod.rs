@@ -10,6 +10,7 @@ pub mod config;
 pub mod credentials;
 pub mod domains;
 pub mod ehlo;
+mod kept_keys;
 pub mod loaded;
 pub mod observe;
 pub mod pki;

@@ -19,6 +19,7 @@ use super::{
     credentials::{self, Senders},
     domains,
     ehlo::EhloNames,
+    kept_keys::kept_keys,
     loaded::{PoolKey, PoolState},
 };
 use crate::{
@@ -93,6 +94,9 @@ pub fn observe(
     let senders = credentials::senders(credentials::named(&served), secret);
     let credentials = ctx.verifiers.credentials(namespace, &senders, secret);
     let secrets = ctx.stores.secrets_by.find(namespace, &pool_term);
+    let secrets = secrets.into_iter().map(|s| (s.name_any(), s)).collect();
+    let mut keys: Vec<DkimKey> = served.iter().flat_map(|d| usable_keys(ctx, d)).collect();
+    keys.extend(kept_keys(name, &served, &keys, &secrets));
     let lists = in_namespace(&ctx.stores.lists, namespace);
     Observation {
         now: ctx.now(),
@@ -101,8 +105,8 @@ pub fn observe(
         stateful_set: stores::get(&ctx.stores.stateful_sets, namespace, name),
         pods: of_pool(&ctx.stores.pods, &key),
         claims: of_pool(&ctx.stores.claims, &key),
-        secrets: secrets.into_iter().map(|s| (s.name_any(), s)).collect(),
-        keys: served.iter().flat_map(|d| usable_keys(ctx, d)).collect(),
+        secrets,
+        keys,
         domains: served,
         senders,
         credentials,

@@ -12,9 +12,11 @@ use futures::{FutureExt as _, future::BoxFuture};
 use kube::{ResourceExt as _, runtime::controller::Action};
 use postrider_crds::SendingDomain;
 
+use self::closing::Step;
 use crate::{Context, Error, controller, queues::Inbox};
 
 pub mod apply;
+pub mod closing;
 pub mod key;
 pub mod observe;
 pub mod plan;
@@ -24,6 +26,10 @@ pub mod rotation;
 
 /// A wait is made shorter or longer by up to this part of it, so that many domains spread.
 const JITTER: f64 = 0.1;
+
+/// How often it is looked again at what a deletion waits for, besides when relays report something else:
+/// a volume may go, and time passes.
+const CLOSING: Duration = Duration::from_secs(15);
 
 /// Runs the controller until the process stops.
 pub async fn run(ctx: Arc<Context>, inbox: Inbox<SendingDomain>) {
@@ -37,11 +43,19 @@ fn reconcile(
     ctx: Arc<Context>,
 ) -> BoxFuture<'static, Result<Action, Error>> {
     async move {
-        if domain.metadata.deletion_timestamp.is_some() {
+        let closing = match closing::step(&domain, &ctx).await? {
+            Step::Staying => None,
+            Step::Waiting(wait) => Some(wait),
+            // The change wakes us again.
+            Step::Left => return Ok(Action::await_change()),
             // Its key Secrets go with it: they have it as their owner.
-            return publish::farewell(&domain, &ctx).await;
+            Step::Leaving => return publish::farewell(&domain, &ctx).await,
+        };
+        let mut observation = observe::gather(&domain, &ctx)?;
+        if closing::hold(&domain, &observation, &ctx).await? {
+            return Ok(Action::await_change());
         }
-        let observation = observe::gather(&domain, &ctx)?;
+        observation.closing = closing;
         let (uid, inputs) = (observation.uid.clone(), observation.inputs());
         let started = ctx.clock.monotonic();
         let kept = ctx.looks.recall(&uid, &inputs, started);
@@ -52,7 +66,8 @@ fn reconcile(
         };
         let observation = observation.with_look(&look);
         let mut plan = plan::plan(&observation, ctx.steady_now());
-        if kept.is_some() {
+        let closing = observation.closing.is_some();
+        if kept.is_some() || closing {
             publish::show_again(&mut plan, &observation);
         } else {
             let outcome = publish::sync(&domain, &observation, &plan, &ctx).await?;
@@ -73,9 +88,11 @@ fn reconcile(
             |(_, due)| due,
         );
         let look = due.saturating_sub(now);
-        Ok(Action::requeue(
-            plan.next_step.map_or(look, |step| step.min(look)),
-        ))
+        let next = plan.next_step.map_or(look, |step| step.min(look));
+        Ok(Action::requeue(match closing {
+            true => next.min(CLOSING),
+            false => next,
+        }))
     }
     .boxed()
 }

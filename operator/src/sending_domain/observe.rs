@@ -14,7 +14,7 @@ use postrider_crds::{
     SendingDomainSpec, SendingDomainStatus, relay_config::KeyAlgorithm,
 };
 
-use super::{key, plan::fails};
+use super::{closing::Wait, key, plan::fails};
 use crate::{
     Context, Error,
     dns::{Finding, Resolver, Sight, dkim, dkim::PublicKey, dmarc, return_path, spf},
@@ -56,6 +56,10 @@ pub struct Observation {
     pub findings: Findings,
     /// What DNS says where the records of keys are, if the domain's names are aliases.
     pub delegated: BTreeMap<Selector, Finding>,
+    /// Version of the Secret that updates of DNS are signed with; `None`: there is none.
+    pub tsig: Option<String>,
+    /// What its deletion waits for; `None`: it is not being deleted.
+    pub closing: Option<Wait>,
     /// Seconds between a key's record on every name server and the key's use, at least.
     pub floor: u32,
 }
@@ -127,12 +131,14 @@ pub struct Findings {
     pub return_path: Option<Finding>,
 }
 
-/// What a look at DNS depends on besides DNS. A look is good for as long as this is the same.
+/// What a look at DNS, and what is published after it, depend on besides DNS. A look is good for as long
+/// as this is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inputs {
     generation: i64,
     pool: Option<PoolFacts>,
     keys: Vec<(Selector, PublicKey, KeyState)>,
+    tsig: Option<String>,
 }
 
 /// One look at DNS.
@@ -161,6 +167,8 @@ impl Observation {
             reach: Reach::default(),
             findings: Findings::default(),
             delegated: BTreeMap::new(),
+            tsig: None,
+            closing: None,
             floor: 0,
         }
     }
@@ -178,6 +186,7 @@ impl Observation {
             generation: self.generation,
             pool: self.pool.clone(),
             keys,
+            tsig: self.tsig.clone(),
         }
     }
 
@@ -242,8 +251,18 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
         reach,
         findings: Findings::default(),
         delegated: BTreeMap::new(),
+        tsig: tsig(domain, &namespace, &ctx.stores),
+        closing: None,
         floor: u32::try_from(ctx.settings.dns.propagation_minimum.as_secs()).unwrap_or(u32::MAX),
     })
+}
+
+/// The version of the Secret that `spec.publish.rfc2136` names.
+fn tsig(domain: &SendingDomain, namespace: &str, stores: &Stores) -> Option<String> {
+    let publish = domain.spec.publish.as_ref()?;
+    let name = &publish.rfc2136.as_ref()?.tsig_secret_ref.name;
+    let secret = stores::get(&stores.secrets, namespace, name)?;
+    secret.resource_version()
 }
 
 /// What is wrong with the senders of `domain`, which its pool serves.

@@ -17,6 +17,7 @@ use postrider_crds::{
 };
 
 use super::{
+    closing::Wait,
     observe::{Observation, Read},
     rotation,
 };
@@ -194,7 +195,10 @@ fn notices(
     for (key, life) in observation.keys.iter().zip(advanced) {
         notices.extend(keys::notice(observation, key, life));
     }
-    notices.extend(facts.iter().filter_map(|fact| turned(observation, fact)));
+    notices.extend(facts.iter().filter_map(|fact| match &observation.closing {
+        Some(_) if fact.type_ == types::READY => Wait::notice(observation, fact),
+        Some(_) | None => turned(observation, fact),
+    }));
     notices.extend(new_sender_problems(observation));
     joined(notices)
 }

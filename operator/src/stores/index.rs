@@ -35,6 +35,8 @@ pub enum Term {
     Domain(DomainName),
     /// SendingDomains that name this Secret as a sender.
     Sender(String),
+    /// SendingDomains whose records are published, or have been, by updates signed with this Secret.
+    Tsig(String),
 }
 
 /// An index over a cache.
@@ -67,6 +69,11 @@ pub(super) fn of_domain(domain: &SendingDomain) -> Vec<Term> {
     let mut terms: Vec<Term> = senders
         .map(|sender| Term::Sender(sender.secret_ref.name.clone()))
         .collect();
+    let asked = spec.publish.as_ref().and_then(|p| p.rfc2136.as_ref());
+    let published = domain.status.as_ref().and_then(|s| s.published.as_ref());
+    let done = published.and_then(|published| published.rfc2136.as_ref());
+    let tsig = asked.into_iter().chain(done);
+    terms.extend(tsig.map(|rfc2136| Term::Tsig(rfc2136.tsig_secret_ref.name.clone())));
     terms.push(Term::Pool(spec.pool_ref.name.clone()));
     terms.push(Term::Domain(spec.domain.clone()));
     terms
@@ -190,6 +197,27 @@ mod tests {
             "spec": {"domain": domain, "poolRef": {"name": pool}, "senders": senders},
         });
         serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn a_domain_is_found_by_the_secrets_of_its_updates() {
+        let mut domain = domain("a", "a.example", "one", &[]);
+        let rfc2136 = |secret: &str| {
+            json!({"rfc2136": {"server": "192.0.2.53", "zone": "a.example",
+                "tsigSecretRef": {"name": secret}}})
+        };
+        let tsig = |domain: &SendingDomain| -> Vec<Term> {
+            let terms = of_domain(domain).into_iter();
+            terms.filter(|t| matches!(t, Term::Tsig(_))).collect()
+        };
+        assert!(tsig(&domain).is_empty());
+        domain.spec.publish = Some(serde_json::from_value(rfc2136("new")).unwrap());
+        assert_eq!(tsig(&domain), [Term::Tsig("new".into())]);
+        // What was published before has to be taken out with the key of then.
+        let published = json!({"published": rfc2136("old")});
+        domain.status = Some(serde_json::from_value(published).unwrap());
+        let both = ["new", "old"].map(|name| Term::Tsig(name.into()));
+        assert_eq!(tsig(&domain), both);
     }
 
     /// A cache whose index is looked at from outside.

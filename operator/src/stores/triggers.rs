@@ -97,6 +97,12 @@ pub(super) fn of_secret(secret: &Secret, change: Change, stores: &Stores) -> BTr
         let pool = domain.spec.pool_ref.name.clone();
         woken.insert(Trigger::Pool(namespace.clone(), pool));
     }
+    for domain in stores
+        .domains_by
+        .find(&namespace, &Term::Tsig(name.clone()))
+    {
+        woken.insert(Trigger::Domain(namespace.clone(), domain.name_any()));
+    }
     woken.extend(lists_with_source(&namespace, stores, |source| {
         source
             .secret_ref
@@ -171,6 +177,23 @@ mod tests {
             "spec": spec,
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn the_secret_of_updates_wakes_the_domain_that_is_published_with_it() {
+        let (stores, writers) = Stores::new();
+        let mut domains = Cache::indexed(writers.domains, &stores.domains_by);
+        let spec = r#"{"domain": "example.com", "poolRef": {"name": "p"}, "publish": {"rfc2136":
+            {"server": "192.0.2.53", "zone": "example.com", "tsigSecretRef": {"name": "dns"}}}}"#;
+        domains.apply(&Event::Apply(object("SendingDomain", 1, spec)));
+        let woken = |name: &str| {
+            let secret = json!({"metadata": {"name": name, "namespace": "mail"}});
+            let secret = serde_json::from_value(secret).unwrap();
+            of_secret(&secret, Change::Any, &stores)
+        };
+        let domain = Trigger::Domain("mail".into(), "x".into());
+        assert_eq!(woken("dns"), BTreeSet::from([domain]));
+        assert!(woken("other").is_empty());
     }
 
     #[test]

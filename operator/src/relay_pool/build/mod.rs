@@ -16,6 +16,7 @@ use k8s_openapi::{
 use kube::{Resource as _, ResourceExt as _};
 use postrider_crds::RelayPool;
 
+pub(crate) use self::documents::KEYRING_KEY;
 pub use self::{
     budget::budget,
     documents::{config_map, credentials, keyring, suppression},

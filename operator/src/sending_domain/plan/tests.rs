@@ -47,6 +47,8 @@ pub(crate) fn fresh() -> Observation {
         },
         findings: Findings::default(),
         delegated: std::collections::BTreeMap::new(),
+        tsig: None,
+        closing: None,
         floor: 60,
     }
 }

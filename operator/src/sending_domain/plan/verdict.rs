@@ -80,6 +80,12 @@ pub(super) fn judge(
     {
         (ready, progress) = (waiting, Progress::Reconciling);
     }
+    if let Some(wait) = &observation.closing {
+        (ready, progress) = (
+            wait.ready(observation, admission, &ready),
+            Progress::Reconciling,
+        );
+    }
     for problem in &observation.sender_problems {
         ready.message = format!("{}; {problem}", ready.message);
     }
@@ -109,6 +115,10 @@ fn keys(observation: &Observation, generating: bool) -> Fact {
         let message = "no keys are made for a domain that another SendingDomain has";
         return fact(Status::False, reasons::DOMAIN_CONFLICT, message.into());
     }
+    if observation.closing.is_some() && !complete(observation) {
+        let message = "no keys are made for a domain that is being deleted";
+        return fact(Status::False, reasons::PENDING, message.into());
+    }
     if generating {
         return fact(
             Status::False,
@@ -125,6 +135,15 @@ fn keys(observation: &Observation, generating: bool) -> Fact {
         .collect();
     let message = format!("a key exists for each of: {}", names.join(", "));
     fact(Status::True, reasons::KEYS_GENERATED, message)
+}
+
+/// True when there is a key of each listed algorithm.
+fn complete(observation: &Observation) -> bool {
+    let mut specs = observation.spec.dkim.keys.iter();
+    specs.all(|spec| {
+        let mut keys = observation.keys.iter();
+        keys.any(|key| key.algorithm == spec.algorithm)
+    })
 }
 
 fn spf(observation: &Observation) -> Fact {
@@ -469,13 +488,16 @@ fn admission(
     if ready == Status::True {
         return Admission::Send;
     }
-    let signs = observation.keys.iter().zip(advanced).any(|(key, life)| {
-        let failing = key
-            .finding
-            .as_ref()
-            .is_some_and(|finding| fails(finding.state));
-        life.state == KeyState::Active && !failing
-    });
+    // Whose Secrets went before it while it is being deleted, it signs with what relays have.
+    let kept = observation.closing.is_some() && observation.keys.is_empty();
+    let signs = kept
+        || observation.keys.iter().zip(advanced).any(|(key, life)| {
+            let failing = key
+                .finding
+                .as_ref()
+                .is_some_and(|finding| fails(finding.state));
+            life.state == KeyState::Active && !failing
+        });
     let failed = deciding(observation, checks)
         .into_iter()
         .any(|fact| fact.status == Status::False && fact.type_ != types::DKIM_VERIFIED);

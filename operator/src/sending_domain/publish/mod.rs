@@ -8,7 +8,9 @@
 //!
 //! Guarantees: `Published` is True only for records that the look itself has found. At rest nobody
 //! is asked and nothing is written. A deletion waits for the name server at most [`PATIENCE`], then
-//! goes through and says which records it left; the annotation [`ABANDON_ANNOTATION`] ends the wait.
+//! goes through and says which records it left; the annotation [`ABANDON_ANNOTATION`] ends the wait,
+//! and so does the end of the pool and the TSIG Secret. Nothing is withdrawn before the domain's mail
+//! has left the queues ([`super::closing`]).
 
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ use crate::{
     conditions::{self, Fact, Status},
     events::{Notice, Severity},
     names::DOMAIN_MANAGER,
+    stores,
 };
 
 pub mod endpoint;
@@ -469,7 +472,7 @@ pub async fn farewell(domain: &SendingDomain, ctx: &Context) -> Result<Action, E
             )
             .await;
         }
-        Err(trouble) if gives_up(domain, ctx.now()) => {
+        Err(trouble) if gives_up(domain, ctx.now()) || is_deserted(domain, &trouble, ctx) => {
             let left = named(published.records.iter());
             let note = format!(
                 "left in DNS, remove them by hand: {left}; {}",
@@ -506,6 +509,14 @@ fn gives_up(domain: &SendingDomain, now: Timestamp) -> bool {
         .map(|time| time.0);
     let waited = since.map_or(0, |since| now.as_second() - since.as_second());
     abandoned(domain) || waited >= PATIENCE
+}
+
+/// Whether the Secret that is missing went together with the pool, as when a namespace is deleted:
+/// then nobody is going to bring it back.
+fn is_deserted(domain: &SendingDomain, trouble: &Trouble, ctx: &Context) -> bool {
+    let namespace = domain.namespace().unwrap_or_default();
+    let pool = stores::get(&ctx.stores.pools, &namespace, &domain.spec.pool_ref.name);
+    trouble.reason == reasons::REFERENCE_NOT_FOUND && pool.is_none()
 }
 
 /// Says in the status what the deletion waits for, and how to end the wait.

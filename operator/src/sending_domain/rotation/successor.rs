@@ -30,10 +30,10 @@ pub(super) enum Due {
 }
 
 /// The keys to make: one for each listed algorithm that no key signs for or is on its way to, or
-/// whose key is to be replaced. None for a domain that somebody else has.
+/// whose key is to be replaced. None for a domain that somebody else has or that is being deleted.
 #[must_use]
 pub fn to_generate(observation: &Observation, now: Timestamp) -> Vec<NewKey> {
-    if observation.rival.is_some() {
+    if observation.rival.is_some() || observation.closing.is_some() {
         return Vec::new();
     }
     let listed = observation.spec.dkim.keys.iter().map(|spec| spec.algorithm);

@@ -1,0 +1,149 @@
+//! Keys of SendingDomains that are being deleted and whose Secrets went before them.
+//!
+//! A deletion that propagates in the foreground, as GitOps tools ask for, deletes what an object owns
+//! before the object itself, whatever finalizers that has. The mail that is queued still has to be
+//! signed: until the SendingDomain is gone, the keyring in force keeps what it has.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use postrider_crds::{
+    DomainName, SendingDomain,
+    relay_config::{Document as _, DomainEntry, Keyring, SigningKey, SigningState, shard_of},
+};
+
+use crate::{
+    keys::{DkimKey, KeyState, Life},
+    names,
+    relay_pool::build,
+};
+
+/// The keys that `secrets`, those of `pool`, have of `domains` that are being deleted and of which
+/// `keys` has none.
+pub(super) fn kept_keys(
+    pool: &str,
+    domains: &[Arc<SendingDomain>],
+    keys: &[DkimKey],
+    secrets: &BTreeMap<String, Arc<Secret>>,
+) -> Vec<DkimKey> {
+    let mut leaving = domains
+        .iter()
+        .filter(|domain| domain.metadata.deletion_timestamp.is_some())
+        .peekable();
+    if leaving.peek().is_none() {
+        return Vec::new();
+    }
+    let with_keys: BTreeSet<&str> = keys.iter().map(|k| k.sending_domain.as_str()).collect();
+    let mut keyrings: BTreeMap<u32, BTreeMap<DomainName, DomainEntry>> = BTreeMap::new();
+    let mut kept = Vec::new();
+    for domain in leaving.filter(|domain| !with_keys.contains(domain.name_any().as_str())) {
+        let shard = shard_of(&domain.spec.domain);
+        let keyring = keyrings.entry(shard);
+        let keyring = keyring.or_insert_with(|| in_force(pool, shard, secrets));
+        if let Some(entry) = keyring.remove(&domain.spec.domain) {
+            let keys = entry.keys.into_iter();
+            kept.extend(keys.map(|key| kept_key(domain, key)));
+        }
+    }
+    kept
+}
+
+fn in_force(
+    pool: &str,
+    shard: u32,
+    secrets: &BTreeMap<String, Arc<Secret>>,
+) -> BTreeMap<DomainName, DomainEntry> {
+    let secret = secrets.get(&names::keyring_secret(pool, shard));
+    let data = secret.and_then(|secret| secret.data.as_ref());
+    let text = data.and_then(|data| data.get(build::KEYRING_KEY));
+    let text = text.and_then(|bytes| std::str::from_utf8(&bytes.0).ok());
+    let keyring = text.and_then(|text| Keyring::from_yaml(text).ok());
+    let entries = keyring.into_iter().flat_map(|keyring| keyring.domains);
+    entries.map(|entry| (entry.domain.clone(), entry)).collect()
+}
+
+fn kept_key(domain: &SendingDomain, key: SigningKey) -> DkimKey {
+    let state = match key.state {
+        SigningState::Active => KeyState::Active,
+        SigningState::Standby => KeyState::Loaded,
+    };
+    DkimKey {
+        secret: String::new(),
+        sending_domain: domain.name_any(),
+        selector: key.selector,
+        algorithm: key.algorithm,
+        life: Life::new(Timestamp::UNIX_EPOCH, None).at(state, Timestamp::UNIX_EPOCH),
+        private_key: key.private_key,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_crds::relay_config::KeyAlgorithm;
+    use serde_json::json;
+
+    use super::*;
+    use crate::relay_pool::{config, credentials::Senders};
+
+    fn domain(name: &str, deleted: Option<&str>) -> Arc<SendingDomain> {
+        let object = json!({
+            "apiVersion": "postrider.dev/v1alpha1", "kind": "SendingDomain",
+            "metadata": {"name": name, "namespace": "mail", "uid": name, "deletionTimestamp": deleted},
+            "spec": {"domain": format!("{name}.example"), "poolRef": {"name": "default"}},
+        });
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn key(domain: &str, selector: &str, state: KeyState) -> DkimKey {
+        DkimKey {
+            secret: selector.into(),
+            sending_domain: domain.into(),
+            selector: selector.parse().unwrap(),
+            algorithm: KeyAlgorithm::Ed25519,
+            life: Life::new(Timestamp::UNIX_EPOCH, None).at(state, Timestamp::UNIX_EPOCH),
+            private_key: format!("PEM of {selector}"),
+        }
+    }
+
+    #[test]
+    fn a_leaving_domain_signs_on_when_its_secrets_are_gone() {
+        const DELETED: Option<&str> = Some("2026-01-01T00:00:00Z");
+        let pool: postrider_crds::RelayPool = serde_json::from_value(json!({
+            "apiVersion": "postrider.dev/v1alpha1", "kind": "RelayPool",
+            "metadata": {"name": "default", "namespace": "mail", "uid": "p"},
+            "spec": {"hostname": "mail.example.net"},
+        }))
+        .unwrap();
+        let domains = [
+            domain("a", DELETED),
+            domain("b", DELETED),
+            domain("c", None),
+        ];
+        let keys = [
+            key("a", "pr-1", KeyState::Active),
+            key("a", "pr-2", KeyState::Visible),
+            key("b", "pr-3", KeyState::Active),
+            key("c", "pr-4", KeyState::Active),
+        ];
+        let render = |keys: &[DkimKey]| config::keyrings(&domains, keys, &Senders::default());
+        let before = render(&keys);
+        let secrets: BTreeMap<String, Arc<Secret>> = before
+            .iter()
+            .map(|(shard, keyring)| build::keyring(&pool, *shard, keyring.to_yaml()))
+            .map(|secret| (secret.name_any(), Arc::new(secret)))
+            .collect();
+        let of_b = &keys[2..3];
+        let kept = kept_keys("default", &domains, of_b, &secrets);
+        let selectors: Vec<&str> = kept.iter().map(|key| key.selector.as_str()).collect();
+        assert_eq!(selectors, ["pr-1", "pr-2"], "of \"a\" alone");
+        let all = [of_b, &kept, &keys[3..]].concat();
+        assert_eq!(render(&all), before);
+        assert!(kept_keys("default", &domains[2..], &[], &secrets).is_empty());
+        assert!(kept_keys("default", &domains, &[], &BTreeMap::new()).is_empty());
+    }
+}
