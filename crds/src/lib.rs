@@ -7,7 +7,7 @@
 //! * the **relay documents** ([`relay_config`]): what the operator renders into ConfigMaps and
 //!   Secrets and the relay reads from mounted files, and the report it gives back,
 //! * the **vocabulary** both are written in: [`DomainName`], [`Selector`], [`Mailbox`],
-//!   [`Duration`], [`EgressRange`]. Each is parsed once, at the edge.
+//!   [`MessageId`], [`Duration`], [`EgressRange`]. Each is parsed once, at the edge.
 //!
 //! Promises: no client, no runtime, no clock and no I/O. A value of one of these types is valid.
 
@@ -17,6 +17,7 @@ pub mod domain;
 pub mod duration;
 pub mod egress;
 pub mod mailbox;
+pub mod message_id;
 pub mod relay_config;
 pub mod scram;
 pub mod suppression_file;
@@ -34,6 +35,7 @@ pub use domain::{DomainName, Selector};
 pub use duration::Duration;
 pub use egress::EgressRange;
 pub use mailbox::Mailbox;
+pub use message_id::MessageId;
 
 #[cfg(feature = "kubernetes")]
 pub use {

@@ -30,6 +30,12 @@ impl MessageId {
         Self((millis << 80) | (random & ((1 << 80) - 1)))
     }
 
+    /// Milliseconds since 1970 at which the message was taken.
+    #[must_use]
+    pub const fn millis(self) -> u64 {
+        (self.0 >> 80) as u64
+    }
+
     /// The id as a number, as it is stored.
     #[must_use]
     pub const fn to_u128(self) -> u128 {
@@ -103,6 +109,7 @@ mod tests {
         let early = MessageId::new("2026-01-01T00:00:00Z".parse().unwrap(), u128::MAX);
         let late = MessageId::new("2026-01-01T00:00:00.001Z".parse().unwrap(), 0);
         assert!(early < late && early.to_string() < late.to_string());
+        assert_eq!(early.millis() + 1, late.millis());
     }
 
     #[test]
