@@ -5,7 +5,8 @@
 //! * the **custom resources** [`SendingDomain`], [`RelayPool`] and [`SuppressionList`], with the
 //!   schemas, CEL rules and print columns an API server enforces (feature `kubernetes`),
 //! * the **relay documents** ([`relay_config`]): what the operator renders into ConfigMaps and
-//!   Secrets and the relay reads from mounted files, and the report it gives back,
+//!   Secrets and the relay reads from mounted files, and the report it gives back; the **orders**
+//!   ([`queue`]) an operator gives a relay about the mail it holds,
 //! * the **vocabulary** both are written in: [`DomainName`], [`Selector`], [`Mailbox`],
 //!   [`MessageId`], [`Duration`], [`EgressRange`]. Each is parsed once, at the edge.
 //!
@@ -18,6 +19,7 @@ pub mod duration;
 pub mod egress;
 pub mod mailbox;
 pub mod message_id;
+pub mod queue;
 pub mod relay_config;
 pub mod scram;
 pub mod suppression_file;

@@ -440,7 +440,10 @@ pub struct QueueReport {
     pub due: u64,
     /// Waiting for their next attempt.
     pub deferred: u64,
-    /// Kept back by admission.
+    /// Kept back by an operator's suspension.
+    #[serde(default)]
+    pub suspended: u64,
+    /// Kept back by admission or an operator's hold.
     pub held: u64,
     /// Seconds since the longest waiting due message became due.
     pub oldest_due_seconds: u64,

@@ -265,7 +265,10 @@ pub struct QueueStatus {
     pub due: u64,
     /// Waiting for their next attempt.
     pub deferred: u64,
-    /// Kept back because their domain is not verified.
+    /// Kept back because an operator suspended their destination or tenant.
+    #[serde(default)]
+    pub suspended: u64,
+    /// Kept back because their domain is not verified or an operator holds them.
     pub held: u64,
     /// How long the oldest due message has been due.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -347,6 +347,7 @@ fn the_queue_is_written_once_a_minute() {
     first_report(&mut seen).queue = QueueReport {
         due: 1,
         deferred: 2,
+        suspended: 4,
         held: 3,
         oldest_due_seconds: 95,
     };
@@ -354,7 +355,7 @@ fn the_queue_is_written_once_a_minute() {
     let queue = serde_json::to_value(&first.queue).unwrap();
     assert_eq!(
         queue,
-        json!({"queued": 6, "due": 1, "deferred": 2, "held": 3, "oldestDue": "1m"})
+        json!({"queued": 10, "due": 1, "deferred": 2, "suspended": 4, "held": 3, "oldestDue": "1m"})
     );
     Arc::make_mut(&mut seen.pool).status = Some(first.clone());
     seen.queue_written_at = Some("2025-12-31T23:59:30Z".parse().unwrap());

@@ -394,16 +394,17 @@ fn queue(seen: &Observation, before: &RelayPoolStatus) -> (Option<QueueStatus>, 
     }
     let sum = |count: fn(&Report) -> u64| reports.iter().map(|report| count(report)).sum::<u64>();
     let (due, deferred) = (sum(|r| r.queue.due), sum(|r| r.queue.deferred));
-    let held = sum(|r| r.queue.held);
+    let (suspended, held) = (sum(|r| r.queue.suspended), sum(|r| r.queue.held));
     let oldest = reports
         .iter()
         .map(|r| r.queue.oldest_due_seconds)
         .max()
         .unwrap_or(0);
     let now = QueueStatus {
-        queued: due + deferred + held,
+        queued: due + deferred + suspended + held,
         due,
         deferred,
+        suspended,
         held,
         oldest_due: coarse(oldest),
     };

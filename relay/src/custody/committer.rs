@@ -111,7 +111,11 @@ impl Work {
                     break;
                 }
                 Job::Accept { ref record, .. } => batch.bytes += record.payload_length(),
-                Job::Attempt { .. } | Job::Settle { .. } | Job::Quarantine { .. } => {}
+                Job::Attempt { .. }
+                | Job::Settle { .. }
+                | Job::Hasten { .. }
+                | Job::Order(_)
+                | Job::Quarantine { .. } => {}
             }
             batch.jobs.push(job);
             if batch.jobs.len() >= BATCH_JOBS || batch.bytes >= BATCH_BYTES {

@@ -3,6 +3,9 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+use postrider_crds::queue::{Scope, Verb};
+
 use crate::mail::MessageId;
 
 /// Why a message was not taken. The client is told 452 4.3.1 and keeps the message.
@@ -105,9 +108,52 @@ pub enum StoreError {
     /// Custody is closed.
     #[error("custody is closed")]
     Closed,
+    /// An operator's order keeps it back since it was given out: put it back.
+    #[error("message {0} is kept back by an order")]
+    Kept(MessageId),
     /// The claim is not one custody has given out, or was settled before.
     #[error("message {0} has no such claim")]
     UnknownClaim(MessageId),
+}
+
+/// Why an order is not obeyed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OrderError {
+    /// No such message.
+    #[error(
+        "message {0} is not in this relay's queue; it is done, or another relay of the pool has it"
+    )]
+    UnknownMessage(MessageId),
+    /// There is nothing to release or resume.
+    #[error(
+        "nothing to {verb}: no such order of {scope} is in force; the queue's orders show those that are"
+    )]
+    NothingToEnd {
+        /// What was asked.
+        verb: Verb,
+        /// About what.
+        scope: Scope,
+    },
+    /// A suspension that would end before it begins.
+    #[error("until: {until} has passed, it is {now} here; give a later time")]
+    Past {
+        /// When it would end.
+        until: Timestamp,
+        /// The relay's time.
+        now: Timestamp,
+    },
+    /// The table is full.
+    #[error("{limit} orders are in force, no more may be; release or resume some", limit = super::orders::MAX_ORDERS)]
+    TooMany,
+    /// What is in force is not known yet.
+    #[error("the spool is being read after a start; try again in a moment")]
+    Restoring,
+    /// The write failed; the order is not in force.
+    #[error("spool write failed: {0}; the order is not in force, check the volume and try again")]
+    Disk(Arc<io::Error>),
+    /// Custody is closed.
+    #[error("the relay is shutting down; try again when it is back")]
+    Closed,
 }
 
 /// Why the spool could not be opened.

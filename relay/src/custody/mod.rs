@@ -10,6 +10,8 @@ mod arrivals;
 mod committer;
 mod error;
 mod message;
+mod operator;
+mod orders;
 mod queue;
 mod shared;
 mod spool;
@@ -28,8 +30,10 @@ use tokio::{
 };
 
 pub use arrivals::Arriving;
-pub use error::{AcceptError, NotAccepting, OpenError, StoreError};
+pub use error::{AcceptError, NotAccepting, OpenError, OrderError, StoreError};
 pub use message::{Claim, Committed, NewMessage, RecipientResult, Settlement};
+pub use operator::Overview;
+pub use orders::Obeyed;
 pub use postrider_crds::relay_config::QueueReport;
 pub use queue::{QueueFigures, Room, Trust};
 

@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     queue: Mutex<Queue>,
     /// Something may have become due, or custody closes.
     pub(crate) wake: Notify,
+    /// There may be an order to carry out, or custody closes.
+    pub(crate) ordered: Notify,
     ailing: Mutex<Option<Arc<io::Error>>>,
     closing: AtomicBool,
     /// Segments that are not restored yet.
@@ -56,6 +58,7 @@ impl Shared {
         Self {
             queue: Mutex::new(queue),
             wake: Notify::new(),
+            ordered: Notify::new(),
             ailing: Mutex::new(None),
             closing: AtomicBool::new(false),
             restoring: AtomicUsize::new(0),
@@ -91,6 +94,7 @@ impl Shared {
         self.closing.store(true, Ordering::Release);
         self.wake.notify_waiters();
         self.wake.notify_one();
+        self.ordered.notify_one();
     }
 
     /// Segments that are not restored yet.

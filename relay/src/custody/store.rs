@@ -6,11 +6,15 @@
 //! fails it is tried once more on a new segment; then everything that asks for a promise is refused,
 //! but settlements are applied in memory and written as soon as the disk takes them.
 
+mod orders;
+
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
+
+pub(crate) use orders::OrderJob;
 
 use super::{
     AcceptError, Committed, NotAccepting, RecipientResult, StoreError,
@@ -42,6 +46,15 @@ pub(crate) enum Job {
         settled: Settled,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    /// A leg that waits for its next attempt is due at `due`.
+    Hasten {
+        id: MessageId,
+        leg: u32,
+        due: Timestamp,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    /// Change the orders in force.
+    Order(OrderJob),
     /// Put a message aside that is damaged where it was read for this leg.
     Quarantine {
         id: MessageId,
@@ -77,6 +90,9 @@ enum Pending {
     Accept(oneshot::Sender<Result<Committed, AcceptError>>),
     Attempt(oneshot::Sender<Result<(), StoreError>>),
     Settle(oneshot::Sender<Result<(), StoreError>>),
+    Hasten(oneshot::Sender<Result<(), StoreError>>, Timestamp),
+    /// A table of orders, which is put in force by who wrote it.
+    Orders,
     /// A settlement that is in force already.
     Unrecorded,
     Quarantined {
@@ -100,7 +116,12 @@ const QUARANTINE_DELAY: SignedDuration = SignedDuration::from_secs(60);
 
 impl Store {
     pub(crate) fn new(spool: Spool, recovery: Recovery, shared: Arc<Shared>) -> Self {
-        shared.queue().begin_restore();
+        let mut queue = shared.queue();
+        queue.begin_restore();
+        if spool.announces_orders() {
+            queue.await_orders();
+        }
+        drop(queue);
         Self {
             spool,
             shared,
@@ -115,7 +136,7 @@ impl Store {
         let ailing = self.shared.ailing();
         let mut records = Vec::with_capacity(jobs.len());
         let mut pending = Vec::with_capacity(jobs.len());
-        let mut damaged = Vec::new();
+        let (mut damaged, mut orders) = (Vec::new(), Vec::new());
         let shared = Arc::clone(&self.shared);
         let queue = shared.queue();
         for job in jobs {
@@ -123,6 +144,16 @@ impl Store {
                 Job::Accept { record, reply } => may_take(&queue, &accepting, record, reply),
                 Job::Attempt { id, leg, reply } => attempt(&queue, id, leg, reply),
                 Job::Settle { settled, reply } => settle(&queue, settled, reply),
+                Job::Hasten {
+                    id,
+                    leg,
+                    due,
+                    reply,
+                } => orders::hasten(&queue, (id, leg), due, reply),
+                Job::Order(order) => {
+                    orders.push(order);
+                    None
+                }
                 Job::Quarantine { id, leg, place } => {
                     damaged.push((id, leg, place));
                     None
@@ -147,6 +178,9 @@ impl Store {
         match ailing {
             None => drop(self.write(records, pending)),
             Some(error) => self.fail(records, pending, &error),
+        }
+        for order in orders {
+            self.order(order);
         }
         self.shared.wake.notify_one();
     }
@@ -200,12 +234,14 @@ impl Store {
         shared.set_restoring(recovery.left());
         if recovery.is_done() {
             self.recovery = None;
+            self.spool.end_restore();
             let mut queue = shared.queue();
-            queue.end_restore();
+            queue.end_restore(self.spool.orders(), shared.clock.wall());
             shared.set_queued(queue.len());
             tracing::info!(messages = queue.len(), "spool restored");
             drop(queue);
             shared.wake.notify_one();
+            shared.ordered.notify_one();
         }
         stepped
     }
@@ -350,7 +386,17 @@ impl Store {
                     }
                     told.quarantined.push((*id, file, origin));
                 }
-                (Pending::Accept(_) | Pending::Quarantined { .. } | Pending::Unrecorded, _) => {}
+                (Pending::Hasten(reply, due), record) => {
+                    orders::hastened(&mut queue, record, due);
+                    told.recorded.push(reply);
+                }
+                (
+                    Pending::Accept(_)
+                    | Pending::Quarantined { .. }
+                    | Pending::Orders
+                    | Pending::Unrecorded,
+                    _,
+                ) => {}
             }
             self.take_in(&mut queue, record, place, &mut told);
         }
@@ -387,7 +433,11 @@ impl Store {
                 Pending::Accept(reply) => {
                     drop(reply.send(Err(AcceptError::Disk(Arc::clone(error)))));
                 }
-                Pending::Attempt(reply) => drop(reply.send(Err(failed()))),
+                Pending::Attempt(reply) | Pending::Hasten(reply, _) => {
+                    drop(reply.send(Err(failed())));
+                }
+                // Who wrote it answers.
+                Pending::Orders => {}
                 Pending::Settle(reply) => {
                     let shared = Arc::clone(&self.shared);
                     self.put_in_force(&mut shared.queue(), &record.record);
@@ -475,6 +525,10 @@ fn attempt(
         drop(reply.send(Err(StoreError::UnknownClaim(id))));
         return None;
     };
+    if queue.keeps(id, leg) {
+        drop(reply.send(Err(StoreError::Kept(id))));
+        return None;
+    }
     let record = Record::Attempt {
         id,
         home: place.segment,

@@ -3,7 +3,10 @@
 use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
-use postrider_crds::{DomainName, Mailbox};
+use postrider_crds::{
+    DomainName, Mailbox,
+    queue::{Command, Order},
+};
 
 use crate::mail::{Class, MessageId, Reply, Site};
 
@@ -23,7 +26,7 @@ pub struct Event {
 }
 
 /// What happened. The flows emit these after custody has recorded the change; custody itself emits
-/// `Held`, `Released` and `Quarantined`, which only it sees.
+/// `Held`, `Released`, `Quarantined` and what it is ordered, which only it sees.
 #[derive(Clone, Debug)]
 pub enum Stage {
     /// On stable storage and answered 250.
@@ -142,6 +145,8 @@ pub enum Stage {
         /// The file they were put into, below the spool.
         file: String,
     },
+    /// Something came of an operator's order.
+    Order(OrderChange),
     /// A document was found that cannot be used; what was in force before stays so.
     ConfigRefused {
         /// Path below the configuration directory.
@@ -149,6 +154,22 @@ pub enum Stage {
         /// Why.
         error: String,
     },
+}
+
+/// What came of an order.
+#[derive(Clone, Debug)]
+pub enum OrderChange {
+    /// It is in force.
+    Given(Order),
+    /// It is not in force any more.
+    Ended {
+        /// Which.
+        order: Order,
+        /// What ended it.
+        by: Command,
+    },
+    /// A flush or an expiry has come to its end.
+    CarriedOut(Order),
 }
 
 /// The far end of an attempt.

@@ -7,10 +7,13 @@ use std::{
     time::Duration,
 };
 
-use postrider_crds::{DomainName, Mailbox};
+use postrider_crds::{
+    DomainName, Mailbox,
+    queue::{Order, Scope},
+};
 use serde::Serialize;
 
-use super::{Event, NotificationKind, Remote, Stage};
+use super::{Event, NotificationKind, OrderChange, Remote, Stage};
 use crate::mail::{Class, Reply};
 
 /// Writes the event's line behind `out`, its line end included.
@@ -92,6 +95,23 @@ impl Line<'_> {
         self.seconds("took", took);
     }
 
+    /// An order, but for who gave it and why. A message or tenant is named by the event.
+    fn order(&mut self, order: &Order) {
+        self.number("order", order.number);
+        self.plain("verb", order.verb);
+        match &order.scope {
+            Scope::Message(_) | Scope::Tenant(_) => {}
+            Scope::Domain(domain) => self.text("recipient_domain", domain.as_str()),
+            Scope::Site(site) => self.text("site", site.as_str()),
+        }
+    }
+
+    fn author(&mut self, by: &str, client: &str, reason: &str) {
+        self.text("by", by);
+        self.text("client", client);
+        self.text("reason", reason);
+    }
+
     fn reply(&mut self, reply: &Reply) {
         self.number("code", reply.code);
         if let Some(enhanced) = reply.enhanced {
@@ -158,6 +178,7 @@ fn stage(line: &mut Line<'_>, stage: &Stage) {
             line.plain("kind", kind.as_str());
         }
         Stage::Quarantined { file } => line.text("file", file),
+        Stage::Order(change) => ordered(line, change),
         Stage::ConfigRefused { path, error } => {
             line.text("path", path);
             line.text("error", error);
@@ -166,6 +187,23 @@ fn stage(line: &mut Line<'_>, stage: &Stage) {
         | Stage::Deferred { .. }
         | Stage::Bounced { .. }
         | Stage::Expired { .. } => outcome(line, stage),
+    }
+}
+
+fn ordered(line: &mut Line<'_>, change: &OrderChange) {
+    match change {
+        OrderChange::Given(order) => {
+            line.order(order);
+            line.author(&order.by, &order.client, &order.reason);
+            if let Some(until) = order.until {
+                line.plain("until", until);
+            }
+        }
+        OrderChange::Ended { order, by } => {
+            line.order(order);
+            line.author(&by.by, &by.client, &by.reason);
+        }
+        OrderChange::CarriedOut(order) => line.order(order),
     }
 }
 
@@ -227,6 +265,7 @@ fn outcome(line: &mut Line<'_>, stage: &Stage) {
         | Stage::Suppressed { .. }
         | Stage::Notified { .. }
         | Stage::Quarantined { .. }
+        | Stage::Order(_)
         | Stage::ConfigRefused { .. } => {}
     }
 }
@@ -248,6 +287,9 @@ impl Stage {
             Self::Suppressed { .. } => "suppressed",
             Self::Notified { .. } => "notified",
             Self::Quarantined { .. } => "quarantined",
+            Self::Order(OrderChange::Given(_)) => "ordered",
+            Self::Order(OrderChange::Ended { .. }) => "order-ended",
+            Self::Order(OrderChange::CarriedOut(_)) => "order-carried-out",
             Self::ConfigRefused { .. } => "config-refused",
         }
     }

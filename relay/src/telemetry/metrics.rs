@@ -102,7 +102,7 @@ impl Metrics {
             queue_oldest: gauges(
                 &registry,
                 "queue_oldest_seconds",
-                "Due: how long the longest waiting leg has been due. Deferred, held: age of the oldest message.",
+                "Due: how long the longest waiting leg has been due. Deferred, suspended, held: age of the oldest message.",
             ),
             config_refused: counter(
                 &registry,
@@ -153,7 +153,11 @@ impl Metrics {
             }
             Stage::Suppressed { .. } => self.failed("suppressed", None, NO_CLASS),
             Stage::ConfigRefused { .. } => self.config_refused.inc(),
-            Stage::Held | Stage::Released | Stage::Notified { .. } | Stage::Quarantined { .. } => {}
+            Stage::Held
+            | Stage::Released
+            | Stage::Notified { .. }
+            | Stage::Quarantined { .. }
+            | Stage::Order(_) => {}
         }
     }
 
@@ -194,6 +198,11 @@ impl Metrics {
         for (state, messages, oldest) in [
             ("due", report.due, report.oldest_due_seconds),
             ("deferred", report.deferred, queue.oldest_deferred_seconds),
+            (
+                "suspended",
+                report.suspended,
+                queue.oldest_suspended_seconds,
+            ),
             ("held", report.held, queue.oldest_held_seconds),
         ] {
             set(&self.queue_messages, state, messages);

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-pub use event::{Event, NotificationKind, RejectReason, Remote, Stage};
+pub use event::{Event, NotificationKind, OrderChange, RejectReason, Remote, Stage};
 
 use self::{metrics::Metrics, writer::LogWriter};
 use crate::custody::QueueFigures;

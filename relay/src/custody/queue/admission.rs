@@ -90,6 +90,11 @@ impl Origins {
         Some(Arc::clone(&known.origin))
     }
 
+    pub(super) fn tenant_name(&self, number: u32) -> Option<&str> {
+        let known = self.origins.get(number as usize)?;
+        Some(&known.origin.tenant)
+    }
+
     pub(super) fn tenant(&self, number: u32) -> u32 {
         let known = self.origins.get(number as usize);
         known.map_or(0, |known| known.tenant)

@@ -102,6 +102,14 @@ impl Queue {
             self.extra_of(slot).hot = Some(hot);
         }
         self.classify(slot);
+        let class = self
+            .messages
+            .get(slot as usize)
+            .map(|message| message.class);
+        if matches!(class, Some(Class::Suspended | Class::Held)) {
+            // Nobody asks for it soon.
+            self.cool(slot);
+        }
         holding
     }
 

@@ -14,6 +14,8 @@ pub struct QueueFigures {
     pub report: QueueReport,
     /// Seconds since the oldest deferred message was accepted.
     pub oldest_deferred_seconds: u64,
+    /// Seconds since the oldest suspended message was accepted.
+    pub oldest_suspended_seconds: u64,
     /// Seconds since the oldest held message was accepted.
     pub oldest_held_seconds: u64,
 }
@@ -22,15 +24,18 @@ impl Queue {
     /// Depths and ages.
     pub(crate) fn figures(&mut self, now: Timestamp) -> QueueFigures {
         self.advance(now);
+        self.review();
         let now = second(now);
         QueueFigures {
             report: QueueReport {
                 due: self.due,
                 deferred: self.deferred.count(),
+                suspended: self.suspended.count(),
                 held: self.held.count(),
                 oldest_due_seconds: self.ready.oldest(now),
             },
             oldest_deferred_seconds: self.deferred.oldest(now),
+            oldest_suspended_seconds: self.suspended.oldest(now),
             oldest_held_seconds: self.held.oldest(now),
         }
     }
@@ -51,7 +56,7 @@ impl Queue {
         let class = match message.holding {
             _ if any_active => Class::Due,
             Holding::Held => Class::Held,
-            Holding::Free => Class::Deferred,
+            Holding::Free => self.class_at_rest(slot),
         };
         let (was, accepted) = (message.class, message.accepted);
         if class == was {
@@ -61,6 +66,7 @@ impl Queue {
         match class {
             Class::Due => self.due += 1,
             Class::Deferred => self.deferred.add(accepted),
+            Class::Suspended => self.suspended.add(accepted),
             Class::Held => self.held.add(accepted),
         }
         if let Some(message) = self.messages.get_mut(slot as usize) {
@@ -72,6 +78,7 @@ impl Queue {
         match class {
             Class::Due => self.due -= 1,
             Class::Deferred => self.deferred.remove(accepted),
+            Class::Suspended => self.suspended.remove(accepted),
             Class::Held => self.held.remove(accepted),
         }
     }

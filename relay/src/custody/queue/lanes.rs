@@ -192,6 +192,21 @@ impl Lanes {
         Some(&self.lanes.get(lane as usize)?.domain)
     }
 
+    /// The site of a lane, once it is known.
+    pub(super) fn site(&self, lane: u32) -> Option<&Site> {
+        let lane = self.lanes.get(lane as usize)?;
+        self.gates.get(lane.gate as usize)?.site.as_ref()
+    }
+
+    /// Domains with legs whose site is not known yet.
+    pub(super) fn unrouted(&self) -> Vec<DomainName> {
+        let lanes = self.lanes.iter().filter(|(_, lane)| {
+            let gate = self.gates.get(lane.gate as usize);
+            lane.legs > 0 && gate.is_some_and(|gate| gate.site.is_none())
+        });
+        lanes.map(|(_, lane)| lane.domain.clone()).collect()
+    }
+
     /// A leg is ready: behind the others, or before them.
     pub(super) fn push(&mut self, legs: &mut Legs, leg: u32, tenant: u32, end: End) {
         if let Some(list) = self.ready(legs, leg, tenant) {

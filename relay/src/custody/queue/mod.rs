@@ -10,9 +10,11 @@
 mod admission;
 mod entry;
 mod figures;
+mod kept;
 mod lanes;
 mod legs;
 mod restore;
+mod survey;
 mod wheel;
 
 use std::{
@@ -30,6 +32,7 @@ use self::{
     admission::Origins,
     entry::{Entry, Extra, Message},
     figures::Ages,
+    kept::Keeping,
     lanes::Lanes,
     legs::{End, Legs, NONE, Position},
     wheel::Wheel,
@@ -37,6 +40,7 @@ use self::{
 pub(crate) use self::{
     admission::{HoldingChange, Origin},
     restore::Restored,
+    survey::Survey,
 };
 pub use self::{
     figures::QueueFigures,
@@ -65,13 +69,17 @@ pub(crate) struct Queue {
     wheel: Wheel,
     lanes: Lanes,
     origins: Origins,
+    keeping: Keeping,
     ready: Ages,
     due: u64,
     deferred: Ages,
+    suspended: Ages,
     held: Ages,
     hot: usize,
     hot_limit: usize,
     restoring: bool,
+    /// The last claim ended before it had seen all there is to claim.
+    interrupted: bool,
 }
 
 /// What a search for what is too old came to.
@@ -112,11 +120,12 @@ pub(crate) enum Holding {
     Free,
 }
 
-/// A message counts as what the most urgent of its legs is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A message counts as what the most urgent of its legs is, the most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Due,
     Deferred,
+    Suspended,
     Held,
 }
 
@@ -132,13 +141,16 @@ impl Queue {
             wheel: Wheel::default(),
             lanes: Lanes::default(),
             origins: Origins::new(admission),
+            keeping: Keeping::default(),
             ready: Ages::default(),
             due: 0,
             deferred: Ages::default(),
+            suspended: Ages::default(),
             held: Ages::default(),
             hot: 0,
             hot_limit,
             restoring: false,
+            interrupted: false,
         }
     }
 
@@ -179,9 +191,24 @@ impl Queue {
     /// Gives out the leg whose turn it is.
     pub(crate) fn claim(&mut self, now: Timestamp) -> Option<Taken> {
         self.advance(now);
-        let picked = self.lanes.pick(&mut self.legs)?;
-        self.ready.remove(self.legs.get(picked)?.due);
-        self.taken(picked)
+        self.review();
+        self.interrupted = false;
+        if self.awaits_orders() {
+            return None;
+        }
+        for _ in 0..SLICE {
+            let picked = self.lanes.pick(&mut self.legs)?;
+            let leg = self.legs.get(picked)?;
+            let slot = leg.message;
+            self.ready.remove(leg.due);
+            if self.kept(picked).is_none() {
+                return self.taken(picked);
+            }
+            self.keep(picked);
+            self.classify(slot);
+        }
+        self.interrupted = true;
+        None
     }
 
     /// Gives out a leg of a message that was accepted before `before`, searching from the message
@@ -203,17 +230,21 @@ impl Queue {
                     .keys_of(slot)
                     .into_iter()
                     .find(|key| !self.is_out(*key))
+                && let Some(taken) = self.take_out(slot, key)
             {
-                self.take_from_line(key);
-                self.lanes.claim(&mut self.legs, key);
-                self.classify(slot);
-                if let Some(taken) = self.taken(key) {
-                    return Sweep::Found(Box::new(taken));
-                }
+                return Sweep::Found(Box::new(taken));
             }
             *from += 1;
         }
         Sweep::More
+    }
+
+    /// Claims a leg from wherever it waits.
+    fn take_out(&mut self, slot: u32, key: u32) -> Option<Taken> {
+        self.take_from_line(key);
+        self.lanes.claim(&mut self.legs, key);
+        self.classify(slot);
+        self.taken(key)
     }
 
     fn taken(&self, key: u32) -> Option<Taken> {
@@ -242,7 +273,10 @@ impl Queue {
 
     /// When something may become due by time alone.
     pub(crate) fn next(&mut self) -> Option<Timestamp> {
-        let next = self.wheel.next(&self.legs)?;
+        let waiting = self.wheel.next(&self.legs);
+        let soon = self.interrupted.then(|| self.wheel.now());
+        let next = [waiting, soon, self.orders_next()];
+        let next = next.into_iter().flatten().min()?;
         Timestamp::from_second(next.into()).ok()
     }
 
@@ -381,6 +415,11 @@ impl Queue {
         self.origins.get(message.origin)
     }
 
+    /// Recipient domains with legs whose site is not known yet.
+    pub(crate) fn unrouted(&self) -> Vec<DomainName> {
+        self.lanes.unrouted()
+    }
+
     /// A message lives elsewhere now.
     pub(crate) fn relocate(&mut self, id: MessageId, place: Place) {
         let slot = self.find(id);
@@ -427,14 +466,9 @@ impl Queue {
 
     /// The legs of a message that are not done.
     fn keys_of(&self, slot: u32) -> Vec<u32> {
-        let Some(message) = self.messages.get(slot as usize) else {
-            return Vec::new();
-        };
-        let extra = self.extras.get(message.extra as usize);
-        match extra.map(|extra| extra.legs.as_slice()) {
-            None | Some([]) => vec![message.leg],
-            Some(keys) => keys.iter().copied().filter(|key| *key != NONE).collect(),
-        }
+        let mut keys = Vec::new();
+        self.each_key(slot, |key| keys.push(key));
+        keys
     }
 
     fn leg_key(&self, id: MessageId, leg: u32) -> Option<u32> {
@@ -502,13 +536,14 @@ impl Queue {
 
     /// Puts an idle leg where it belongs.
     fn stand_in_line(&mut self, key: u32, end: End) {
+        let is_kept = self.kept(key).is_some();
         let Some(leg) = self.legs.get_mut(key) else {
             return;
         };
         let Some(message) = self.messages.get(leg.message as usize) else {
             return;
         };
-        if message.holding == Holding::Held {
+        if message.holding == Holding::Held || is_kept {
             return;
         }
         leg.position = Position::Waiting;
@@ -522,6 +557,9 @@ impl Queue {
     }
 
     fn make_ready(&mut self, key: u32, end: End) {
+        if self.kept(key).is_some() {
+            return self.keep(key);
+        }
         let Some(leg) = self.legs.get(key) else {
             return;
         };
@@ -535,6 +573,7 @@ impl Queue {
     fn advance(&mut self, now: Timestamp) {
         let now = second(now);
         self.wheel.advance(&mut self.legs, now);
+        self.notice_ends(now);
         let mut patience = SLICE;
         while let Some(key) = self.wheel.expired(&mut self.legs, now, &mut patience) {
             self.make_ready(key, End::Back);

@@ -3,10 +3,12 @@
 //! Promises: none of what is restored is given out before all of it is, since a record that is not
 //! read yet may say that it is done. Then it is scheduled a slice at a time.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::{Entry, Outline, Place, Queue, State, Wheel};
-use crate::mail::MessageId;
+use crate::{custody::orders::Orders, mail::MessageId};
 
 /// A message as the spool has it.
 pub(crate) struct Restored<'a> {
@@ -67,9 +69,10 @@ impl Queue {
         None
     }
 
-    /// All is restored: it is given out as it becomes due.
-    pub(crate) fn end_restore(&mut self) {
+    /// All is restored, and these orders are in force: it is given out as it becomes due.
+    pub(crate) fn end_restore(&mut self, orders: Arc<Orders>, now: Timestamp) {
         self.restoring = false;
+        self.put_in_force(orders, now);
         Wheel::schedule_all(&mut self.legs);
     }
 

@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     io,
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -19,7 +20,10 @@ use super::{
     record::{self, Encoded, Head, INDEX, Record, TRAILER},
     segment_name,
 };
-use crate::{custody::state::State, mail::MessageId};
+use crate::{
+    custody::{orders::Orders, state::State},
+    mail::MessageId,
+};
 
 /// Where a message that is not done lives, and how far it is.
 pub(crate) struct Current {
@@ -151,6 +155,7 @@ impl Spool {
                         Ok((record, body)) => {
                             self.retell(job, &record, rewrite, current);
                             let place = (job.victim, offset);
+                            rewrite.orders(place, &record, self.orders.as_ref());
                             if let Some(head) = record.into_message() {
                                 rewrite.message(place, head, payload.slice(body), current);
                             }
@@ -271,6 +276,21 @@ impl Rewrite {
     fn push(&mut self, record: Encoded, moves: Option<(MessageId, Place)>) {
         self.records.push(record);
         self.moves.push(moves);
+    }
+
+    /// The table of orders, if it is the one in force.
+    fn orders(
+        &mut self,
+        (victim, offset): (u64, u64),
+        record: &Record,
+        current: Option<&(Place, Arc<Orders>)>,
+    ) {
+        let Record::Orders(orders) = record else {
+            return;
+        };
+        if current.is_some_and(|(place, _)| (place.segment, place.offset) == (victim, offset)) {
+            self.push(Encoded::of(Record::Orders(Arc::clone(orders))), None);
+        }
     }
 
     fn message(

@@ -9,7 +9,9 @@ use std::ops::Range;
 /// First bytes of every segment.
 const MAGIC: [u8; 8] = *b"POSTRSEG";
 /// Newest segment format this relay writes and reads.
-pub(crate) const SEGMENT_VERSION: u16 = 2;
+pub(crate) const SEGMENT_VERSION: u16 = 3;
+/// Oldest segment format this relay reads.
+pub(crate) const OLDEST_VERSION: u16 = 2;
 /// Bytes of a segment header.
 pub(crate) const SEGMENT_HEADER: usize = 44;
 /// Bytes of its first part, which every version has.
@@ -30,6 +32,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) marker: u64,
     /// The segment whose failed write is repeated in this one; 0 for none.
     pub(crate) repeats: u64,
+    /// Whether orders may be in force that were given here or in older segments.
+    pub(crate) orders: bool,
 }
 
 impl SegmentHeader {
@@ -39,7 +43,7 @@ impl SegmentHeader {
         let mut rest = bytes.as_mut_slice();
         put(&mut rest, &MAGIC);
         put(&mut rest, &self.version.to_le_bytes());
-        put(&mut rest, &[0; 2]);
+        put(&mut rest, &u16::from(self.orders).to_le_bytes());
         put(&mut rest, &self.number.to_le_bytes());
         put(&mut rest, &self.marker.to_le_bytes());
         put_sum(&mut bytes, 0, SEGMENT_NAME);
@@ -55,7 +59,9 @@ impl SegmentHeader {
         let name = summed(bytes, 0, SEGMENT_NAME).filter(|name| name.starts_with(&MAGIC))?;
         let version = u16::from_le_bytes(name.get(8..10)?.try_into().ok()?);
         let repeats = match version {
-            SEGMENT_VERSION => read_u64(summed(bytes, SEGMENT_NAME, SEGMENT_HEADER)?, 0)?,
+            OLDEST_VERSION..=SEGMENT_VERSION => {
+                read_u64(summed(bytes, SEGMENT_NAME, SEGMENT_HEADER)?, 0)?
+            }
             _ => 0,
         };
         Some(Self {
@@ -63,6 +69,7 @@ impl SegmentHeader {
             number: read_u64(name, 12)?,
             marker: read_u64(name, 20)?,
             repeats,
+            orders: name.get(10..12)? != [0; 2],
         })
     }
 }

@@ -8,18 +8,22 @@
 //! accepted and done within the segment is not in it, so where mail is delivered at once it is
 //! almost empty.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use postrider_crds::DomainName;
 
 use super::{
     codec::{Reader, number_of, put_length, put_state},
-    record::{Head, Record},
+    record::{self, Head, Record},
 };
 use crate::{
     custody::{
         RecipientResult,
+        orders::Orders,
         state::{Outline, Progress, State, whole_micros},
     },
     mail::MessageId,
@@ -40,6 +44,16 @@ pub(crate) struct Index {
     pub(crate) changes: BTreeMap<MessageId, Change>,
     /// Its own messages that are not done.
     pub(crate) messages: BTreeMap<MessageId, Indexed>,
+    /// The last table of orders in it.
+    pub(crate) orders: Option<Table>,
+}
+
+/// A table of orders and where its record lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Table {
+    pub(crate) offset: u32,
+    pub(crate) length: u32,
+    pub(crate) orders: Arc<Orders>,
 }
 
 /// A message of the segment.
@@ -131,6 +145,14 @@ impl Index {
             }),
             Record::State { id, home, state } => self.change(*id, *home, |of| of.set(state)),
             Record::Finished { id, home } => self.change(*id, *home, |of| of.finish()),
+            Record::Orders(orders) => {
+                let orders = Arc::clone(orders);
+                self.orders = Some(Table {
+                    offset,
+                    length,
+                    orders,
+                });
+            }
         }
         if let Some(message) = record.message() {
             let moved = matches!(record, Record::Moved { .. });
@@ -230,6 +252,12 @@ impl Index {
             bytes.extend(id.to_u128().to_le_bytes());
             message.encode(&mut bytes);
         }
+        bytes.push(u8::from(self.orders.is_some()));
+        if let Some(table) = &self.orders {
+            bytes.extend(table.offset.to_le_bytes());
+            bytes.extend(table.length.to_le_bytes());
+            record::put_orders(&mut bytes, &table.orders);
+        }
         bytes
     }
 
@@ -246,6 +274,14 @@ impl Index {
         };
         let changes = reader.list(|reader| Some((reader.id()?, Change::decode(reader)?)))?;
         let messages = reader.list(|reader| Some((reader.id()?, Indexed::decode(reader)?)))?;
+        let orders = match reader.flag()? {
+            true => Some(Table {
+                offset: reader.u32()?,
+                length: reader.u32()?,
+                orders: record::orders(&mut reader)?,
+            }),
+            false => None,
+        };
         let index = Self {
             number,
             repeats,
@@ -254,6 +290,7 @@ impl Index {
             names,
             changes: changes.into_iter().collect(),
             messages: messages.into_iter().collect(),
+            orders,
         };
         let (tenants, domains) = (index.names.tenants.len(), index.names.domains.len());
         let whole = index

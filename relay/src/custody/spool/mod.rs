@@ -29,10 +29,11 @@ use compaction::Compaction;
 pub(crate) use compaction::Current;
 use format::{RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader};
 use index::Index;
-use record::{Encoded, Head as MessageHead};
+use record::{Encoded, Head as MessageHead, Record};
 pub(crate) use recovery::{Damage, DamageKind, Recovery, put_aside};
 
 use crate::{
+    custody::orders::Orders,
     mail::MessageId,
     ports::{Disk, DiskFile, DiskLock, Random},
 };
@@ -55,6 +56,10 @@ pub(crate) struct Spool {
     /// Bytes compaction may write: as many as were appended, up to [`CREDIT_SEGMENTS`] segments.
     credit: u64,
     compaction: Option<Compaction>,
+    /// The orders in force and where they live.
+    orders: Option<(Place, Arc<Orders>)>,
+    /// Whether new segments say that orders may be in force.
+    announces: bool,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -83,6 +88,8 @@ struct Head {
     file: Box<dyn DiskFile>,
     length: u64,
     synced: u64,
+    /// Whether its header says that orders may be in force.
+    announces: bool,
     index: Index,
 }
 
@@ -152,6 +159,11 @@ impl Spool {
                     segment.length = head.length;
                 }
                 self.head = Some(head);
+                for (place, record) in places.iter().zip(records) {
+                    if let Record::Orders(orders) = &record.record {
+                        self.keep_orders(*place, Arc::clone(orders));
+                    }
+                }
                 Ok(places)
             }
             Err(error) => {
@@ -164,11 +176,12 @@ impl Spool {
     /// Makes sure that there is a head to append to: begins one, on stable storage with its name,
     /// when there is none or it is full. Working, it proves the disk works.
     pub(crate) fn ensure_head(&mut self) -> io::Result<()> {
-        if self
-            .head
-            .as_ref()
-            .is_some_and(|head| head.length >= self.segment_bytes || head.index.len() >= INDEXED)
-        {
+        let is_over = |head: &Head| {
+            head.length >= self.segment_bytes
+                || head.index.len() >= INDEXED
+                || (self.announces && !head.announces)
+        };
+        if self.head.as_ref().is_some_and(is_over) {
             self.seal()?;
         }
         if self.head.is_none() {
@@ -212,6 +225,43 @@ impl Spool {
             segment.live = segment.live.saturating_sub(1);
             segment.live_bytes = segment.live_bytes.saturating_sub(place.length.into());
         }
+    }
+
+    /// Orders are about to be in force: the next record begins a segment that says so, if the head
+    /// does not.
+    pub(crate) fn announce_orders(&mut self) {
+        self.announces = true;
+    }
+
+    /// Whether orders may be in force; what they are is known when the spool is restored.
+    pub(crate) fn announces_orders(&self) -> bool {
+        self.announces
+    }
+
+    /// The orders in force.
+    pub(crate) fn orders(&self) -> Arc<Orders> {
+        let orders = self.orders.as_ref();
+        orders.map_or_else(Arc::default, |(_, orders)| Arc::clone(orders))
+    }
+
+    /// The table at `place` is in force, unless a newer one is. Its segment stays as long as it is,
+    /// so that no older one comes back, even when it is empty.
+    fn keep_orders(&mut self, place: Place, orders: Arc<Orders>) {
+        if let Some((before, known)) = self.orders.take() {
+            if known.revision > orders.revision {
+                self.orders = Some((before, known));
+                return;
+            }
+            self.release(&before);
+        }
+        self.hold(&place);
+        self.orders = Some((place, orders));
+    }
+
+    /// All is restored: from now on segments say what is the case.
+    pub(crate) fn end_restore(&mut self) {
+        let orders = self.orders.as_ref();
+        self.announces = orders.is_some_and(|(_, orders)| !orders.is_empty());
     }
 
     /// Segment `from` holds a record about a message that lives in `home`.
@@ -276,6 +326,7 @@ impl Spool {
             number: self.next_number,
             marker: self.random.next_u64(),
             repeats: self.abandoned,
+            orders: self.announces,
         };
         if header.number > MAX_SEGMENT {
             return Err(io::Error::other("spool has used up its segment numbers"));
@@ -310,6 +361,7 @@ impl Spool {
             file,
             length,
             synced: length,
+            announces: header.orders,
             index: Index::new(header.number, header.repeats),
         })
     }

@@ -12,13 +12,16 @@ use super::codec::{Reader, put_length, put_state};
 use crate::{
     custody::{
         RecipientResult,
+        orders::Orders,
         state::{Outline, State},
     },
     mail::{Envelope, MessageId},
 };
 
 /// Version of every payload this relay writes.
-pub(crate) const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 3;
+/// Oldest version that is read: payloads of it that are no index are the same.
+const OLDEST_VERSION: u8 = 2;
 
 /// One record. `home` is the segment that holds the message's own record.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +56,8 @@ pub(crate) enum Record {
     Finished { id: MessageId, home: u64 },
     /// A message with its state, moved here by compaction from another segment.
     Moved { from: u64, message: Head },
+    /// Every order in force, in the place of all that were before.
+    Orders(Arc<Orders>),
 }
 
 /// A message without its body.
@@ -95,6 +100,7 @@ const MOVED: u8 = 6;
 pub(crate) const INDEX: u8 = 7;
 /// Where the index is: see [`super::index`].
 pub(crate) const TRAILER: u8 = 8;
+const ORDERS: u8 = 9;
 
 impl Encoded {
     /// Bytes of the payload.
@@ -137,7 +143,8 @@ impl Record {
             Self::Settled { .. }
             | Self::Attempt { .. }
             | Self::State { .. }
-            | Self::Finished { .. } => None,
+            | Self::Finished { .. }
+            | Self::Orders(_) => None,
         }
     }
 
@@ -153,7 +160,8 @@ impl Record {
             Self::Settled { .. }
             | Self::Attempt { .. }
             | Self::State { .. }
-            | Self::Finished { .. } => None,
+            | Self::Finished { .. }
+            | Self::Orders(_) => None,
         }
     }
 
@@ -164,7 +172,7 @@ impl Record {
             | Self::Settled { id, home, .. }
             | Self::State { id, home, .. }
             | Self::Finished { id, home } => Some((*id, *home)),
-            Self::Message(_) | Self::Moved { .. } => None,
+            Self::Message(_) | Self::Moved { .. } | Self::Orders(_) => None,
         }
     }
 }
@@ -212,7 +220,26 @@ fn put(head: &mut Vec<u8>, record: &Record, body: &Bytes) -> u8 {
             put_message(head, message, body);
             MOVED
         }
+        Record::Orders(orders) => {
+            put_orders(head, orders);
+            ORDERS
+        }
     }
+}
+
+/// Appends a table of orders, counted, as JSON.
+pub(super) fn put_orders(bytes: &mut Vec<u8>, orders: &Orders) {
+    let json = serde_json::to_vec(orders)
+        .expect("orders are numbers, strings and times, all of which JSON can hold");
+    put_length(bytes, json.len());
+    bytes.extend(json);
+}
+
+/// Reads what [`put_orders`] wrote.
+pub(super) fn orders(reader: &mut Reader<'_>) -> Option<Arc<Orders>> {
+    let length = reader.u32()?;
+    let orders = serde_json::from_slice(reader.take(length as usize)?).ok()?;
+    Some(Arc::new(orders))
 }
 
 fn put_results(head: &mut Vec<u8>, results: &[(u32, RecipientResult)]) {
@@ -254,7 +281,12 @@ pub(crate) fn decode(
     version: u8,
     payload: &[u8],
 ) -> Result<(Record, Range<usize>), DecodeError> {
-    if version != VERSION || !(MESSAGE..=MOVED).contains(&kind) {
+    let is_known = match kind {
+        MESSAGE..=MOVED => (OLDEST_VERSION..=VERSION).contains(&version),
+        ORDERS => version == VERSION,
+        _ => false,
+    };
+    if !is_known {
         return Err(DecodeError::Unknown { kind, version });
     }
     let mut reader = Reader::new(payload);
@@ -262,6 +294,7 @@ pub(crate) fn decode(
         MESSAGE => message(&mut reader).map(|(head, body)| (Record::Message(head), body)),
         MOVED => moved(&mut reader),
         SETTLED => settled(&mut reader),
+        ORDERS => orders(&mut reader).map(|orders| (Record::Orders(orders), 0..0)),
         _ => small(kind, &mut reader).map(|record| (record, 0..0)),
     };
     record

@@ -18,7 +18,7 @@ use std::{
 use super::{
     LOCK, Place, QUARANTINE, Segment, Spool,
     format::{
-        RECORD_HEADER, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader, Stretch,
+        OLDEST_VERSION, RECORD_HEADER, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader, Stretch,
         marker_of_first_record, only_record, scan,
     },
     index::{Change, Index, Indexed},
@@ -101,9 +101,12 @@ impl Spool {
         let used = aside.iter().filter_map(|n| segment_number(n));
         let next_number = numbers.iter().copied().chain(used).max().unwrap_or(0) + 1;
         let mut segments = BTreeMap::new();
+        let mut announces = BTreeMap::new();
         for number in numbers {
-            let found = look_at(disk.as_ref(), number)?;
-            segments.extend(found.map(|segment| (number, segment)));
+            if let Some((segment, orders)) = look_at(disk.as_ref(), number)? {
+                segments.insert(number, segment);
+                announces.insert(number, orders);
+            }
         }
         let recovery = Recovery {
             segments: segments.keys().copied().collect(),
@@ -120,6 +123,8 @@ impl Spool {
             abandoned: 0,
             credit: 0,
             compaction: None,
+            orders: None,
+            announces: announces.last_entry().is_some_and(|last| *last.get()),
             _lock: lock,
         };
         Ok((spool, recovery))
@@ -312,6 +317,14 @@ impl Reading {
             segment.refers.clone_from(&index.refers);
             segment.supersedes.clone_from(&index.supersedes);
         }
+        if let Some(table) = index.orders.take() {
+            let place = Place {
+                segment: number,
+                offset: table.offset.into(),
+                length: table.length,
+            };
+            spool.keep_orders(place, table.orders);
+        }
         Self {
             number,
             changes: std::mem::take(&mut index.changes).into_iter(),
@@ -379,8 +392,9 @@ impl Reading {
 /// Longest segment there may be, with room for the batch that makes it full.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
-/// Looks at a segment's header. `None` when it has no records and was removed.
-fn look_at(disk: &dyn Disk, number: u64) -> Result<Option<Segment>, OpenError> {
+/// Looks at a segment's header, and whether orders may be in force as of it. `None` when it has no
+/// records and was removed.
+fn look_at(disk: &dyn Disk, number: u64) -> Result<Option<(Segment, bool)>, OpenError> {
     let name = segment_name(number);
     let file = disk.open(&name).map_err(|e| failed(&name, e))?;
     let length = file.length().map_err(|e| failed(&name, e))?;
@@ -394,21 +408,26 @@ fn look_at(disk: &dyn Disk, number: u64) -> Result<Option<Segment>, OpenError> {
     }
     let mut bytes = [0; SEGMENT_HEADER];
     file.read_at(0, &mut bytes).map_err(|e| failed(&name, e))?;
-    match SegmentHeader::decode(&bytes).map(|header| header.version) {
+    let header = SegmentHeader::decode(&bytes);
+    match header.map(|header| header.version) {
         Some(version) if version > SEGMENT_VERSION => Err(OpenError::NewerFormat {
             segment: name,
             version,
             supported: SEGMENT_VERSION,
         }),
-        Some(version) if version < SEGMENT_VERSION => Err(OpenError::OlderFormat {
+        Some(version) if version < OLDEST_VERSION => Err(OpenError::OlderFormat {
             segment: name,
             version,
-            supported: SEGMENT_VERSION,
+            supported: OLDEST_VERSION,
         }),
-        Some(_) | None => Ok(Some(Segment {
-            length,
-            ..Segment::default()
-        })),
+        Some(_) | None => {
+            let segment = Segment {
+                length,
+                ..Segment::default()
+            };
+            // Where the header cannot be read there may be.
+            Ok(Some((segment, header.is_none_or(|header| header.orders))))
+        }
     }
 }
 

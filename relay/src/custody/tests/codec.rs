@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
+    orders::Orders,
     spool::{
         format::{RecordHeader, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader, Stretch, scan},
         index::Index,
@@ -69,8 +70,19 @@ fn any_record(kind: u8, number: u64, home: u64, result: RecipientResult) -> Reco
             home,
             state: head.state,
         },
-        _ => Record::Finished { id, home },
+        5 => Record::Finished { id, home },
+        _ => Record::Orders(orders_of(number)),
     }
+}
+
+/// A table of that many orders.
+fn orders_of(number: u64) -> Arc<Orders> {
+    let domains = (0..number).map(|n| at_domain(&format!("d{n}.test")));
+    let hold = |orders: Orders, scope| {
+        let given = orders.obey(command(Verb::Hold, scope), start(), |_| true);
+        given.unwrap().0
+    };
+    Arc::new(domains.fold(Orders::default(), hold))
 }
 
 fn payload(record: &Encoded) -> Vec<u8> {
@@ -117,7 +129,8 @@ proptest! {
         };
         let state = Record::State { id: id(2), home: number, state: head.state.clone() };
         let moved = Record::Moved { from: number, message: head.clone() };
-        for record in [Record::Message(head), settled, state, moved] {
+        let orders = Record::Orders(orders_of(number % 3));
+        for record in [Record::Message(head), settled, state, moved, orders] {
             let with_body = record.message().is_some();
             let body = if with_body { body.clone() } else { Bytes::new() };
             let encoded = Encoded::new(record.clone(), body.clone());
@@ -131,7 +144,7 @@ proptest! {
 
     #[test]
     fn an_index_is_what_it_was_encoded_from(
-        steps in prop::collection::vec((0..6_u8, 0..6_u64, 0..2_u64, result()), 0..60),
+        steps in prop::collection::vec((0..7_u8, 0..6_u64, 0..2_u64, result()), 0..60),
         repeats in 0..2_u64,
     ) {
         let mut index = Index::new(7, repeats);
@@ -174,6 +187,7 @@ fn three_records() -> (Vec<u8>, Vec<usize>) {
         number: 1,
         marker: MARKER,
         repeats: 0,
+        orders: false,
     };
     let mut bytes = header.encode().to_vec();
     let mut starts = Vec::new();
@@ -200,10 +214,11 @@ fn three_records() -> (Vec<u8>, Vec<usize>) {
 #[test]
 fn the_format_stays_as_it_is_drawn() {
     let header = SegmentHeader {
-        version: 2,
+        version: 3,
         number: 2,
         marker: MARKER,
         repeats: 1,
+        orders: true,
     };
     assert_eq!(SegmentHeader::decode(&header.encode()), Some(header));
     let (bytes, starts) = three_records();
@@ -219,6 +234,7 @@ fn the_format_stays_as_it_is_drawn() {
     let mut index = Index::new(2, 1);
     index.add(&message, 44, 300);
     index.add(&any_record(3, 2, 1, RecipientResult::Bounced), 344, 90);
+    index.add(&Record::Orders(orders_of(1)), 434, 60);
     let drawn = [
         hex(&header.encode()),
         hex(&bytes[starts[0]..starts[1]]),
@@ -232,16 +248,32 @@ fn the_format_stays_as_it_is_drawn() {
 #[test]
 fn a_newer_kind_or_version_is_named() {
     let unknown = |kind, version| Err(DecodeError::Unknown { kind, version });
-    assert_eq!(record::decode(9, VERSION, &[]), unknown(9, VERSION));
-    assert_eq!(record::decode(1, 3, &[]), unknown(1, 3));
+    assert_eq!(record::decode(10, VERSION, &[]), unknown(10, VERSION));
+    assert_eq!(record::decode(9, 2, &[]), unknown(9, 2));
+    assert_eq!(record::decode(1, 4, &[]), unknown(1, 4));
     assert_eq!(
         record::decode(1, VERSION, &[]),
         Err(DecodeError::Malformed { kind: 1 })
     );
 }
 
+#[test]
+fn records_and_segments_of_the_version_before_are_read() {
+    let record = Encoded::of(any_record(1, 3, 7, RecipientResult::Delivered));
+    let (read, _) = record::decode(record.kind, 2, &payload(&record)).unwrap();
+    assert_eq!(read, record.record);
+    let header = SegmentHeader {
+        version: 2,
+        number: 1,
+        marker: MARKER,
+        repeats: 4,
+        orders: false,
+    };
+    assert_eq!(SegmentHeader::decode(&header.encode()), Some(header));
+}
+
 const GOLDEN_SEGMENT: &str =
-    "504f535452534547020000000200000000000000efcdab896745230106639b420100000000000000f7df88a9";
-const GOLDEN_ATTEMPT: &str = "efcdab896745230120000000020200004e54fc88df6885d50100000000000000000000a8da769b0101000000000000000000000001000000";
+    "504f535452534547030001000200000000000000efcdab8967452301a1eeaec80100000000000000f7df88a9";
+const GOLDEN_ATTEMPT: &str = "efcdab896745230120000000020300004e54fc886b63f2730100000000000000000000a8da769b0101000000000000000000000001000000";
 const GOLDEN_MESSAGE: &str = "0100000000000000000000a8da769b010040204648470600010000000000000000004020464847060001000000009d0000007b2272657475726e5f70617468223a7b224d61696c626f78223a2273656e646572406578616d706c652e636f6d227d2c22726563697069656e7473223a5b7b226d61696c626f78223a2261406f6e652e74657374227d5d2c22626f64795f6b696e64223a22536576656e426974222c22646f6d61696e223a226578616d706c652e636f6d222c2274656e616e74223a22617070732f6c6567616379227d0b000000413a20620d0a0d0a630d0a";
-const GOLDEN_INDEX: &str = "01010000000100000000000000010000000100000000000000010000000b00617070732f6c6567616379020000000b006578616d706c652e636f6d08006f6e652e74657374010000000200000000000000000000a8da769b01030100000000000000040000000100010000000000000002010000000100000000000000000000a8da769b0100402046484706002c0000002c01000000000000010000000101000000010000000000000001000000000000000000402046484706000100000000";
+const GOLDEN_INDEX: &str = "01010000000100000000000000010000000100000000000000010000000b00617070732f6c6567616379020000000b006578616d706c652e636f6d08006f6e652e74657374010000000200000000000000000000a8da769b01030100000000000000040000000100010000000000000002010000000100000000000000000000a8da769b0100402046484706002c0000002c0100000000000001000000010100000001000000000000000100000000000000000040204648470600010000000001b20100003c000000a70000007b227265766973696f6e223a312c226c617374223a312c226c697374223a5b7b226e756d626572223a312c2276657262223a22686f6c64222c22646f6d61696e223a2264302e74657374222c226279223a22616e6e222c22636c69656e74223a22706f737472696465722d6f70657261746f72222c22726561736f6e223a22494e432d37222c22676976656e223a22323032362d30312d30315430303a30303a30305a227d5d7d";

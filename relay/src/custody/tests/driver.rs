@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, sync::MutexGuard};
 
 use futures::future::join_all;
+use postrider_crds::queue::Order;
 
 use super::{
     ledger::{Crash, Ledger, Leg, Report, number_of},
@@ -57,9 +58,13 @@ impl Driver {
         let custody =
             Custody::open(parts(disk, &clock)).unwrap_or_else(|error| panic!("{context}: {error}"));
         let mut found = BTreeMap::new();
+        let mut ledger = ledger.clone();
+        ledger.check_orders(&custody.orders(), context);
         let claims = all_due(&custody).await;
         for claim in &claims {
             let number = number_of(claim.id);
+            let kept = custody.shared.queue().keeps(claim.id, claim.ticket.leg);
+            assert!(!kept, "{context}: {number} is kept and given out");
             assert_eq!(claim.body, body(number), "{context}: body of {number}");
             for recipient in &claim.recipients {
                 let twice = found.insert((number, *recipient), claim.attempts);
@@ -69,7 +74,17 @@ impl Driver {
         for claim in claims {
             custody.put_back(claim).await;
         }
-        let mut ledger = ledger.clone();
+        for (key, leg) in ledger.others(&found) {
+            let queue = custody.shared.queue();
+            let Some((_, state)) = queue.current(id(key.0)) else {
+                continue;
+            };
+            if state.recipients[key.1] == state::Progress::Pending {
+                let kept = queue.keeps(id(key.0), leg);
+                assert!(kept, "{context}: {key:?} is neither given out nor kept");
+                found.insert(key, state.legs[leg as usize].attempts);
+            }
+        }
         ledger.check(&found, crash, context);
         Self {
             custody,
@@ -119,7 +134,11 @@ impl Driver {
             return false;
         }
         self.ledger().started(&leg);
-        self.ledger().settling(&leg, &report);
+        self.settle(claim, &leg, &report).await
+    }
+
+    async fn settle(&self, claim: Claim, leg: &Leg, report: &Report) -> bool {
+        self.ledger().settling(leg, report);
         let told = |number| message(number, &["sender@example.com"]);
         let settlement = Settlement {
             results: report.results.clone(),
@@ -128,7 +147,7 @@ impl Driver {
         };
         match self.custody.settle(claim, settlement).await {
             Ok(()) => {
-                self.ledger().settled(&leg, &report);
+                self.ledger().settled(leg, report);
                 true
             }
             Err(StoreError::Disk(_)) => false,
@@ -154,6 +173,85 @@ impl Driver {
             report.results.truncate(1);
             report.told = Some(told);
             self.finish(taken, report).await;
+        }
+    }
+
+    /// Gives an order. Whether it is in force.
+    pub(super) async fn order(&self, verb: Verb, scope: Scope) -> bool {
+        let command = command(verb, scope);
+        let expected = {
+            let queue = self.custody.shared.queue();
+            let known = |id| queue.contains(id);
+            let now = self.clock.wall();
+            queue.orders().obey(command.clone(), now, known)
+        };
+        let Ok((expected, obeyed)) = expected else {
+            let refused = self.custody.order(command).await;
+            assert!(refused.is_err(), "{refused:?}");
+            return false;
+        };
+        self.ledger().ordering(expected.list().to_vec());
+        match self.custody.order(command).await {
+            Ok(answer) => {
+                assert_eq!(answer, obeyed);
+                self.ledger().ordered();
+                true
+            }
+            Err(OrderError::Disk(_)) => false,
+            Err(error) => panic!("an order that can be obeyed is not: {error}"),
+        }
+    }
+
+    /// Carries out what is ordered to be flushed or expired, as far as the disk lets it.
+    pub(super) async fn carry_out(&self) {
+        loop {
+            let order = self.custody.shared.queue().orders().passing().cloned();
+            let Some(order) = order else {
+                return;
+            };
+            match order.verb {
+                Verb::Flush if self.custody.flush(&order).await.is_err() => return,
+                Verb::Expire => self.expire(&order).await,
+                _ => {}
+            }
+            let rest = {
+                let queue = self.custody.shared.queue();
+                queue.orders().carried_out(order.number)
+            };
+            let (rest, _) = rest.expect("it is in force");
+            self.ledger().ordering(rest.list().to_vec());
+            if self.custody.carried_out(order.number).await.is_err() {
+                return;
+            }
+            self.ledger().ordered();
+        }
+    }
+
+    async fn expire(&self, order: &Order) {
+        let mut from = 0;
+        while let Some(due) = self.custody.next_ordered(order, &mut from) {
+            let Some(claim) = self.custody.load(due).await else {
+                return;
+            };
+            let leg = self.ledger().claimed(&claim);
+            let report = leg.all(RecipientResult::Expired);
+            self.settle(claim, &leg, &report).await;
+        }
+    }
+
+    /// Ends every order.
+    pub(super) async fn let_go(&self) {
+        self.carry_out().await;
+        for order in self.custody.orders() {
+            let back = match order.verb {
+                Verb::Hold => Verb::Release,
+                Verb::Suspend => Verb::Resume,
+                Verb::Release | Verb::Resume | Verb::Flush | Verb::Expire => continue,
+            };
+            // One about a message that is gone needs no end.
+            let is_one = matches!(order.scope, Scope::Message(_));
+            let ended = self.order(back, order.scope).await;
+            assert!(ended || is_one, "the disk works");
         }
     }
 
@@ -205,6 +303,7 @@ impl Leave {
 /// everything ends.
 pub(super) async fn live_on(disk: &SimulatedDisk, driver: Driver, leave: Leave, context: &str) {
     driver.clock.advance(2 * LONG);
+    driver.let_go().await;
     while let Some(taken) = driver.claim().await {
         let odd = !taken.1.number.is_multiple_of(2);
         let result = match leave {
@@ -254,6 +353,7 @@ pub(super) async fn script(driver: &Driver) {
     driver.attempt(RecipientResult::Delivered).await;
     // Its task dies: due again a minute later.
     drop(driver.claim().await);
+    orders(driver).await;
     driver.churn(100, 4).await;
     driver.clock.advance(601);
     driver.attempt(deferred(650)).await;
@@ -285,6 +385,29 @@ pub(super) async fn script(driver: &Driver) {
         driver.attempt(deferred(5000)).await;
         driver.churn(110 + number * 10, 2).await;
     }
+}
+
+/// Orders of each kind, two of which stay while segments come and go.
+async fn orders(driver: &Driver) {
+    driver.clock.advance(1);
+    driver.order(Verb::Hold, at_domain("held.test")).await;
+    driver.order(Verb::Suspend, at_domain("slow.test")).await;
+    driver
+        .accept(message(60, &["a@held.test", "b@one.test"]))
+        .await;
+    driver.accept(message(61, &["a@slow.test"])).await;
+    driver.accept(message(62, &["a@held.test"])).await;
+    driver.accept(message(63, &["a@late.test"])).await;
+    driver.order(Verb::Release, Scope::Message(id(62))).await;
+    for _ in 0..3 {
+        driver.attempt(deferred(5000)).await;
+    }
+    driver.order(Verb::Flush, at_domain("late.test")).await;
+    driver.order(Verb::Expire, Scope::Message(id(61))).await;
+    driver.carry_out().await;
+    driver.attempt(RecipientResult::Delivered).await;
+    driver.order(Verb::Resume, at_domain("slow.test")).await;
+    driver.order(Verb::Hold, Scope::Message(id(63))).await;
 }
 
 /// Three attempts that end at once: delivered, deferred, bounced with a notification.

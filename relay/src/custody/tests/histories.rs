@@ -70,6 +70,7 @@ impl History {
     /// Everything ends; the number of duplicates.
     async fn end(&mut self, disk: &SimulatedDisk, driver: Driver) -> u32 {
         let context = format!("seed {}, the end", self.seed);
+        driver.let_go().await;
         driver.drain().await;
         driver.custody.close().await;
         let disk = disk.after_crash(Survivors::Synced);
@@ -105,7 +106,7 @@ impl History {
     }
 
     async fn step(&mut self, disk: &SimulatedDisk, driver: &Driver) {
-        match self.random.u64(..20) {
+        match self.random.u64(..23) {
             0..5 => drop(driver.accept(self.message()).await),
             5..7 => {
                 let messages: Vec<_> = (0..self.random.u64(1..6)).map(|_| self.message()).collect();
@@ -125,6 +126,8 @@ impl History {
                 }
             }
             18 => self.fail(disk),
+            19..21 => self.order(driver).await,
+            21 => driver.carry_out().await,
             _ => {
                 disk.set_faults(Faults::default());
                 sleep(Duration::from_secs(2)).await;
@@ -162,6 +165,19 @@ impl History {
             report.told = Some(self.number());
         }
         driver.finish(taken, report).await;
+    }
+
+    async fn order(&mut self, driver: &Driver) {
+        let verb = Verb::ALL[self.random.usize(..Verb::ALL.len())];
+        let scope = match self.random.u64(..8) {
+            0 => Scope::Tenant("apps/legacy".into()),
+            1..4 => Scope::Message(id(self.random.u64(..=self.next_message))),
+            _ => at_domain(["one.test", "two.test", "three.test"][self.random.usize(..3)]),
+        };
+        let is_one = matches!(scope, Scope::Message(_));
+        if !(is_one && matches!(verb, Verb::Suspend | Verb::Resume)) {
+            driver.order(verb, scope).await;
+        }
     }
 
     /// The wall clock goes on, or jumps either way.

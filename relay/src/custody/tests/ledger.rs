@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use postrider_crds::queue::Order;
+
 use super::*;
 
 /// A recipient: message number and index.
@@ -50,6 +52,12 @@ pub(super) struct Ledger {
     repeatable: BTreeSet<Key>,
     /// Deliveries beyond the first.
     duplicates: u32,
+    /// The leg of each recipient.
+    legs: BTreeMap<Key, u32>,
+    /// Orders that must be found.
+    orders: Vec<Order>,
+    /// What may be found instead: orders that were not answered.
+    doubtful: Vec<Vec<Order>>,
     /// Counts the entries, so that ledgers can be told apart.
     pub(super) version: u64,
 }
@@ -73,8 +81,11 @@ impl Ledger {
     pub(super) fn offered(&mut self, message: &NewMessage) {
         self.version += 1;
         let number = number_of(message.id);
+        let leg_of = state::Outline::of(&message.envelope).leg_of;
         for recipient in 0..message.envelope.recipients.len() {
             if !message.suppressed.contains(&recipient) {
+                let leg = leg_of.get(recipient).copied().unwrap_or(0);
+                self.legs.insert((number, recipient), leg);
                 self.fates.insert((number, recipient), Fate::Offered);
                 self.attempts.insert((number, recipient), (0, 0));
             }
@@ -130,6 +141,7 @@ impl Ledger {
             if let Some(told) = report.told {
                 self.fates.insert((told, 0), Fate::InDoubt);
                 self.attempts.insert((told, 0), (0, 0));
+                self.legs.insert((told, 0), 0);
                 self.told.insert((told, 0), key);
             }
         }
@@ -151,6 +163,41 @@ impl Ledger {
             self.told.remove(&(told, 0));
             self.fates.insert((told, 0), Fate::Pending);
         }
+    }
+
+    /// These orders are in force once the order that is given is answered.
+    pub(super) fn ordering(&mut self, orders: Vec<Order>) {
+        self.version += 1;
+        self.doubtful.push(orders);
+    }
+
+    /// It was answered.
+    pub(super) fn ordered(&mut self) {
+        self.version += 1;
+        self.orders = self.doubtful.pop().expect("it was given");
+        self.doubtful.clear();
+    }
+
+    /// Checks the orders a restart found, and settles which are in force.
+    pub(super) fn check_orders(&mut self, found: &[Order], context: &str) {
+        self.version += 1;
+        let doubtful = std::mem::take(&mut self.doubtful);
+        let known = found == self.orders || doubtful.iter().any(|orders| orders == found);
+        assert!(
+            known,
+            "{context}: orders {found:?}, not {:?} nor {doubtful:?}",
+            self.orders
+        );
+        self.orders = found.to_vec();
+    }
+
+    /// Recipients with their legs that are not in `found`.
+    pub(super) fn others(&self, found: &BTreeMap<Key, u32>) -> Vec<(Key, u32)> {
+        let legs = self
+            .legs
+            .iter()
+            .filter(|(key, _)| !found.contains_key(*key));
+        legs.map(|(key, leg)| (*key, *leg)).collect()
     }
 
     fn delivered(&mut self, key: Key) {

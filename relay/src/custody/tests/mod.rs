@@ -9,6 +9,8 @@ mod errors;
 mod histories;
 mod ledger;
 mod lifecycle;
+mod obeying;
+mod orders_model;
 mod queue_model;
 mod reopening;
 
@@ -18,6 +20,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use postrider_crds::queue::{Command, Scope, Verb};
 
 use super::*;
 use crate::{
@@ -130,6 +133,22 @@ fn message(number: u64, recipients: &[&str]) -> NewMessage {
 
 fn body(number: u64) -> Bytes {
     Bytes::from(format!("Subject: {number}\r\n\r\n{}\r\n", "x".repeat(300)))
+}
+
+/// What an operator says.
+fn command(verb: Verb, scope: Scope) -> Command {
+    Command {
+        verb,
+        scope,
+        by: "ann".into(),
+        client: "postrider-operator".into(),
+        reason: "INC-7".into(),
+        until: None,
+    }
+}
+
+fn at_domain(name: &str) -> Scope {
+    Scope::Domain(name.parse().unwrap())
 }
 
 /// A claim that is due now, or `None`.

@@ -34,7 +34,7 @@ fn reopen(disk: &SimulatedDisk) -> Reopened {
             .step(&mut spool, &mut on_queue, &mut damage)
             .unwrap();
     }
-    queue.end_restore();
+    queue.end_restore(spool.orders(), start());
     Reopened { spool, queue }
 }
 
