@@ -1,23 +1,30 @@
-//! What others ask a relay: probes and metrics in the clear, the report to those with a client
-//! certificate of the admin CA.
+//! What others ask a relay: probes and metrics in the clear; the report, the queue and orders about
+//! it for those with a client certificate of the admin CA.
 //!
-//! Promises: read only; at most [`CONNECTIONS`] connections at a time for each listener; every
+//! Promises: at most [`CONNECTIONS`] connections at a time for each listener; every
 //! answer that is no success is JSON with an `error` that says why. The admin listener uses the
 //! certificate that is mounted now.
+
+mod queue;
 
 use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Incoming,
+    body::Body,
     header::{ALLOW, CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use postrider_crds::relay_config::Report;
+use postrider_crds::{
+    queue::{Command, OrderAnswer, QueueOverview, paths},
+    relay_config::Report,
+};
+use serde::Serialize;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -25,7 +32,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{config::ConfigState, ports::Stream};
+use crate::{config::ConfigState, custody::OrderError, ports::Stream};
 
 /// Connections at a time to one listener: probes, a scraper or two, the operator's replicas.
 const CONNECTIONS: usize = 64;
@@ -42,15 +49,22 @@ pub trait Facts: Send + Sync + 'static {
     fn not_ready(&self) -> Option<String>;
     /// The report for the operator.
     fn report(&self) -> Report;
+    /// How much waits for what.
+    fn queue(&self) -> BoxFuture<'_, QueueOverview>;
+    /// Obeys a command.
+    fn order(&self, command: Command) -> BoxFuture<'_, Result<OrderAnswer, OrderError>>;
 }
 
 /// Which listener a request came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Listener {
     /// `/metrics`, `/healthz`, `/readyz`.
     Probes,
-    /// `/v1/report`.
-    Admin,
+    /// `/v1/...`.
+    Admin {
+        /// The name in the client's certificate.
+        client: String,
+    },
 }
 
 /// Serves probes and metrics for ever.
@@ -82,7 +96,10 @@ pub async fn serve_admin(
         let facts = Arc::clone(&facts);
         tokio::spawn(async move {
             match timeout(PATIENCE, TlsAcceptor::from(tls).accept(stream)).await {
-                Ok(Ok(stream)) => answer_all(stream, Listener::Admin, facts).await,
+                Ok(Ok(stream)) => {
+                    let client = queue::name_of(stream.get_ref().1.peer_certificates());
+                    answer_all(stream, Listener::Admin { client }, facts).await;
+                }
                 Ok(Err(error)) => tracing::debug!(%error, "admin handshake failed"),
                 Err(_) => tracing::debug!("admin handshake timed out"),
             }
@@ -109,9 +126,10 @@ async fn next(
 }
 
 async fn answer_all(stream: impl Stream, listener: Listener, facts: Arc<dyn Facts>) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(listener, request.method(), request.uri().path(), &*facts);
-        async move { Ok::<_, Infallible>(response) }
+    let listener = Arc::new(listener);
+    let service = service_fn(move |request| {
+        let (listener, facts) = (Arc::clone(&listener), Arc::clone(&facts));
+        async move { Ok::<_, Infallible>(answer(&listener, request, &*facts).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -123,42 +141,76 @@ async fn answer_all(stream: impl Stream, listener: Listener, facts: Arc<dyn Fact
     }
 }
 
-fn answer(
-    listener: Listener,
-    method: &Method,
-    path: &str,
+async fn answer<B>(
+    listener: &Listener,
+    request: Request<B>,
     facts: &dyn Facts,
-) -> Response<Full<Bytes>> {
-    let known = matches!(
-        (listener, path),
-        (Listener::Probes, "/metrics" | "/healthz" | "/readyz") | (Listener::Admin, "/v1/report")
-    );
-    if known && *method != Method::GET && *method != Method::HEAD {
-        let text = format!("{method} {path} is not offered; use GET");
-        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &text);
-        let allowed = HeaderValue::from_static("GET, HEAD");
-        response.headers_mut().insert(ALLOW, allowed);
-        return response;
-    }
+) -> Response<Full<Bytes>>
+where
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let (known, offered): (_, &[Method]) = match listener {
+        Listener::Probes => (
+            "/metrics, /healthz or /readyz",
+            &[Method::GET, Method::HEAD],
+        ),
+        Listener::Admin { .. } if path == paths::ORDERS => ("", &[Method::POST]),
+        Listener::Admin { .. } => (
+            "/v1/report, /v1/queue or /v1/queue/orders",
+            &[Method::GET, Method::HEAD],
+        ),
+    };
+    let is_offered = offered.contains(&head.method);
     match (listener, path) {
+        (Listener::Probes, "/metrics" | "/healthz" | "/readyz")
+        | (Listener::Admin { .. }, "/v1/report" | paths::QUEUE | paths::ORDERS)
+            if !is_offered =>
+        {
+            not_offered(&head.method, path, offered)
+        }
         (Listener::Probes, "/metrics") => text("text/plain; version=0.0.4", facts.metrics()),
         (Listener::Probes, "/healthz") => text("text/plain", "ok\n"),
         (Listener::Probes, "/readyz") => match facts.not_ready() {
             None => text("text/plain", "ok\n"),
             Some(reason) => error(StatusCode::SERVICE_UNAVAILABLE, &reason),
         },
-        (Listener::Admin, "/v1/report") => match serde_json::to_vec(&facts.report()) {
-            Ok(json) => respond(StatusCode::OK, "application/json", json),
-            Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, &problem),
-        },
-        (Listener::Probes, _) => {
-            let text = format!("{path} is unknown; use /metrics, /healthz or /readyz");
+        (Listener::Admin { .. }, "/v1/report") => json(&facts.report()),
+        (Listener::Admin { .. }, paths::QUEUE) => queue::overview(facts).await,
+        (Listener::Admin { client }, paths::ORDERS) => {
+            match timeout(PATIENCE, queue::order(body, client, facts)).await {
+                Ok(answered) => answered,
+                Err(_) => error(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    &"no whole order, or none recorded, within 10 s; look at /v1/queue before trying again",
+                ),
+            }
+        }
+        (Listener::Probes | Listener::Admin { .. }, _) => {
+            let text = format!("{path} is unknown; use {known}");
             error(StatusCode::NOT_FOUND, &text)
         }
-        (Listener::Admin, _) => {
-            let text = format!("{path} is unknown; use /v1/report");
-            error(StatusCode::NOT_FOUND, &text)
-        }
+    }
+}
+
+fn not_offered(method: &Method, path: &str, offered: &[Method]) -> Response<Full<Bytes>> {
+    let offered: Vec<&str> = offered.iter().map(Method::as_str).collect();
+    let first = offered.first().copied().unwrap_or_default();
+    let text = format!("{method} {path} is not offered; use {first}");
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &text);
+    if let Ok(allowed) = HeaderValue::from_str(&offered.join(", ")) {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
+}
+
+fn json<T: Serialize>(value: &T) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(value) {
+        Ok(json) => respond(StatusCode::OK, "application/json", json),
+        Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, &problem),
     }
 }
 
@@ -180,77 +232,4 @@ fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Fu
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use http_body_util::BodyExt as _;
-    use postrider_crds::relay_config::QueueReport;
-
-    use super::*;
-
-    struct Fixed(Option<&'static str>);
-
-    impl Facts for Fixed {
-        fn metrics(&self) -> String {
-            "postrider_x 1\n".into()
-        }
-        fn not_ready(&self) -> Option<String> {
-            self.0.map(Into::into)
-        }
-        fn report(&self) -> Report {
-            Report {
-                pod: "default-0".into(),
-                documents: BTreeMap::new(),
-                refused: Vec::new(),
-                queue: QueueReport::default(),
-                remaining: BTreeMap::new(),
-                not_ready: self.not_ready(),
-            }
-        }
-    }
-
-    async fn ask(listener: Listener, method: Method, path: &str, facts: Fixed) -> (u16, String) {
-        let response = answer(listener, &method, path, &facts);
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(body.to_vec()).unwrap())
-    }
-
-    #[tokio::test]
-    async fn each_listener_answers_its_own_paths() {
-        for (listener, method, path, status, part) in [
-            (Listener::Probes, Method::GET, "/healthz", 200, "ok"),
-            (
-                Listener::Probes,
-                Method::GET,
-                "/metrics",
-                200,
-                "postrider_x",
-            ),
-            (
-                Listener::Probes,
-                Method::GET,
-                "/readyz",
-                503,
-                "spool is full",
-            ),
-            (
-                Listener::Probes,
-                Method::GET,
-                "/v1/report",
-                404,
-                "/v1/report",
-            ),
-            (Listener::Probes, Method::POST, "/readyz", 405, "GET"),
-            (Listener::Admin, Method::GET, "/v1/report", 200, "default-0"),
-            (Listener::Admin, Method::GET, "/metrics", 404, "/metrics"),
-        ] {
-            let (found, body) = ask(listener, method, path, Fixed(Some("spool is full"))).await;
-            assert_eq!(found, status, "{path}: {body}");
-            assert!(body.contains(part), "{path}: {body}");
-            assert!(status < 400 || body.starts_with("{\"error\":"), "{body}");
-        }
-        let (status, _) = ask(Listener::Probes, Method::GET, "/readyz", Fixed(None)).await;
-        assert_eq!(status, 200);
-    }
-}
+mod tests;

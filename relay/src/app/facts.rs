@@ -1,4 +1,4 @@
-//! What the relay says about itself: readiness, report, metrics.
+//! What the relay says about itself, and what it is told: readiness, report, metrics, orders.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,8 +8,10 @@ use std::{
     },
 };
 
+use futures::future::BoxFuture;
 use postrider_crds::{
     DomainName,
+    queue::{Command, OrderAnswer, QueueOverview},
     relay_config::{Intake, MAX_REMAINING, Report},
 };
 use tokio::sync::watch;
@@ -18,7 +20,7 @@ use super::doors::DoorProblem;
 use crate::{
     admin::Facts,
     config::{ConfigState, Pod, Settings},
-    custody::Custody,
+    custody::{Custody, OrderError, Overview},
     telemetry::Telemetry,
 };
 
@@ -90,5 +92,39 @@ impl Facts for RelayFacts {
             remaining: settings.map(|s| self.remaining(s)).unwrap_or_default(),
             not_ready: self.not_ready(),
         }
+    }
+
+    fn queue(&self) -> BoxFuture<'_, QueueOverview> {
+        Box::pin(async move {
+            let Overview {
+                queue,
+                orders,
+                sites,
+                domains,
+                tenants,
+            } = self.custody.overview().await;
+            QueueOverview {
+                pod: self.pod.name.clone(),
+                queue,
+                orders,
+                sites,
+                domains,
+                tenants,
+            }
+        })
+    }
+
+    fn order(&self, command: Command) -> BoxFuture<'_, Result<OrderAnswer, OrderError>> {
+        Box::pin(async move {
+            // Afterwards some of it may be gone.
+            let messages = self.custody.count(&command.scope).await;
+            let obeyed = self.custody.order(command).await?;
+            Ok(OrderAnswer {
+                pod: self.pod.name.clone(),
+                order: obeyed.order,
+                ended: obeyed.ended,
+                messages,
+            })
+        })
     }
 }

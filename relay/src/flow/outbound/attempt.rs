@@ -7,7 +7,7 @@ use postrider_crds::{Mailbox, relay_config::TlsMode};
 use super::{DISK_PAUSE, HELD_PAUSE, Job, Outbound, Standing, nowhere, settle::Judged, standing};
 use crate::{
     config::Settings,
-    custody::Claim,
+    custody::{Claim, StoreError},
     identity::{SignError, Signer},
     mail::{Class, EnhancedCode, Outcome, Reply},
     routing::{Destination, Route},
@@ -104,7 +104,12 @@ impl Outbound {
 
     /// Records the attempt. Without a record there is none.
     async fn started(&self, claim: Claim, route: &Route) -> Option<Claim> {
-        if let Err(error) = self.parts.custody.attempt_started(&claim).await {
+        let started = self.parts.custody.attempt_started(&claim).await;
+        if let Err(StoreError::Kept(_)) = started {
+            self.parts.custody.put_back(claim).await;
+            return None;
+        }
+        if let Err(error) = started {
             tracing::error!(message.id = %claim.id, %error, "attempt cannot be recorded");
             self.put_back_after(DISK_PAUSE, claim).await;
             return None;

@@ -5,6 +5,7 @@
 //! message signed with the keys active now, sent, and judged; custody records what became of it,
 //! with the notification to the sender, in one commit, while the connection goes on with the next;
 //! then the events go out. Once a minute what has grown too old is taken from wherever it waits.
+//! What an operator orders to be flushed or expired is, as soon as it is ordered.
 //!
 //! Guarantees: custody bounds what is claimed at all, and for a site what [`Sites::terms`] says, so
 //! a slow site holds up no other. At most [`MAX_CONNECTIONS`] are open, `connectionsPerSite` to a
@@ -17,6 +18,7 @@
 //! and their legs are due again.
 
 mod attempt;
+mod orders;
 mod settle;
 mod sites;
 #[cfg(test)]
@@ -141,6 +143,7 @@ impl Outbound {
     pub async fn run(self, stop: CancellationToken, budget: Duration) {
         let outbound = Arc::new(Self { stop, ..self });
         outbound.spawn(outbound.clone().sweep());
+        outbound.spawn(outbound.clone().carry_out_orders());
         while let Some(due) = outbound.next_due().await {
             outbound.spawn(outbound.clone().load(due));
         }

@@ -2,10 +2,13 @@
 
 use std::{process::Stdio, time::Duration};
 
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use postrider_crds::relay_config::Report;
+use postrider_crds::{
+    queue::{OrderAnswer, QueueOverview, paths},
+    relay_config::Report,
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader},
@@ -174,7 +177,7 @@ impl World {
 /// GET of the probes' listener: status and body; `None` when nobody answers.
 pub(crate) async fn get(address: std::net::IpAddr, path: &str) -> Option<(u16, String)> {
     let stream = TcpStream::connect((address, 9090)).await.ok()?;
-    request(stream, path).await
+    request(stream, path, None).await
 }
 
 /// GET of the admin listener with the client certificate, or without one.
@@ -182,22 +185,61 @@ pub(crate) async fn get_report(
     world: &World,
     identity: Option<(String, String)>,
 ) -> Option<(u16, Report)> {
+    let (status, body) = admin(world, identity, "/v1/report", None).await?;
+    Some((status, serde_json::from_str(&body).unwrap()))
+}
+
+/// GET of the admin listener, or POST where there is a body.
+async fn admin(
+    world: &World,
+    identity: Option<(String, String)>,
+    path: &str,
+    body: Option<String>,
+) -> Option<(u16, String)> {
     let stream = TcpStream::connect((world.address, 9443)).await.ok()?;
     let connector = TlsConnector::from(client::tls(world, identity));
     let name = "mail.example.net".try_into().unwrap();
     let stream = connector.connect(name, stream).await.ok()?;
-    let (status, body) = request(stream, "/v1/report").await?;
-    Some((status, serde_json::from_str(&body).unwrap()))
+    request(stream, path, body).await
+}
+
+impl World {
+    /// What an order is answered.
+    pub(crate) async fn ask(&self, order: Value) -> (u16, Value) {
+        let identity = Some(self.certificate("operator.example"));
+        let answer = admin(self, identity, paths::ORDERS, Some(order.to_string())).await;
+        let (status, body) = answer.expect("answers");
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    /// An order that must be obeyed: the answer.
+    pub(crate) async fn order(&self, order: Value) -> OrderAnswer {
+        let (status, answer) = self.ask(order).await;
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_value(answer).unwrap()
+    }
+
+    /// The queue in detail.
+    pub(crate) async fn queue(&self) -> QueueOverview {
+        let identity = Some(self.certificate("operator.example"));
+        let answer = admin(self, identity, paths::QUEUE, None).await;
+        serde_json::from_str(&answer.expect("answers").1).unwrap()
+    }
 }
 
 async fn request(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     path: &str,
+    body: Option<String>,
 ) -> Option<(u16, String)> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     tokio::spawn(connection);
-    let request = Request::get(path).header("host", "relay");
-    let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
+    let request = match body {
+        Some(_) => Request::post(path),
+        None => Request::get(path),
+    };
+    let body = Full::<bytes::Bytes>::from(body.unwrap_or_default());
+    let request = request.header("host", "relay").body(body).unwrap();
     let response = sender.send_request(request).await.ok()?;
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.ok()?.to_bytes();

@@ -1,5 +1,6 @@
 //! Messages through a real spool to scripted servers on loopback.
 
+mod orders;
 mod sink;
 mod world;
 
