@@ -3,6 +3,7 @@
 //! `observe` reads the caches, `plan` and `status` decide (pure), `apply` writes; `reports` asks
 //! the relays beside that.
 
+pub mod admin_client;
 mod apply;
 pub mod build;
 pub mod certificates;

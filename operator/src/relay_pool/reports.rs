@@ -6,28 +6,25 @@
 //! it is about documents.
 //!
 //! Guarantees: a pod that does not answer within [`ANSWER_TIMEOUT`] counts as silent, never as
-//! agreeing. Assumptions: the server proves the pool's relay name, not its address, so a pod of
-//! another pool cannot answer for this one.
+//! agreeing.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
+use hyper::{Request, StatusCode};
 use kube::ResourceExt as _;
 use postrider_crds::{
     MemberConfig, RelayPool,
     relay_config::{Report, ports},
 };
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{
+    admin_client::{self, ClientError},
     apply::wake_dependants,
-    certificates::{self, ClientMaterial},
+    certificates,
     loaded::{PodReport, PoolKey, PoolState},
     observe,
     status::config_of,
@@ -44,8 +41,6 @@ const UNSETTLED: Duration = Duration::from_secs(3);
 const SETTLED: Duration = Duration::from_secs(30);
 /// Pods asked at a time.
 const PARALLEL: usize = 16;
-/// Largest report: some thousand documents of 100 octets each.
-const MAX_REPORT: usize = 1024 * 1024;
 
 /// Why a relay gave no report.
 #[derive(Debug, thiserror::Error)]
@@ -54,14 +49,12 @@ enum AskError {
     Timeout,
     #[error("connection: {0}")]
     Connect(#[from] std::io::Error),
-    #[error("http: {0}")]
-    Http(#[from] hyper::Error),
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error("request: {0}")]
     Request(#[from] hyper::http::Error),
     #[error("answered {0}")]
     Status(StatusCode),
-    #[error("body: {0}")]
-    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("report: {0}")]
     Report(#[from] serde_json::Error),
     #[error("it is of pod {0}, which has had this address or has it now")]
@@ -207,29 +200,12 @@ async fn ask_one(ctx: &Context, visit: Visit, connector: TlsConnector) {
 
 async fn ask(address: IpAddr, server: String, connector: TlsConnector) -> Result<Report, AskError> {
     let stream = TcpStream::connect((address, ports::ADMIN)).await?;
-    let request = Request::get("/v1/report")
-        .header(header::HOST, &server)
-        .body(Empty::<Bytes>::new())?;
-    let name =
-        ServerName::try_from(server).map_err(|error| AskError::Certificates(error.to_string()))?;
-    let stream = connector.connect(name, stream).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        if response.status() != StatusCode::OK {
-            return Err(AskError::Status(response.status()));
-        }
-        let body = Limited::new(response.into_body(), MAX_REPORT);
-        let body = body.collect().await.map_err(AskError::Body)?.to_bytes();
-        Ok(serde_json::from_slice(&body)?)
-    };
-    tokio::pin!(connection);
-    tokio::pin!(exchange);
-    tokio::select! {
-        report = &mut exchange => report,
-        // The connection ending early is an error the exchange then reports.
-        _ = &mut connection => exchange.await,
+    let request = Request::get("/v1/report").body(Full::default())?;
+    let (status, body) = admin_client::exchange(stream, &server, &connector, request).await?;
+    if status != StatusCode::OK {
+        return Err(AskError::Status(status));
     }
+    Ok(serde_json::from_slice(&body)?)
 }
 
 fn connector(
@@ -249,26 +225,7 @@ fn connector(
     }
     let material = certificates::client_material(&secret)
         .ok_or_else(|| AskError::Certificates(format!("Secret {name} is incomplete")))?;
-    let config = client_config(&material).map_err(AskError::Certificates)?;
-    let connector = TlsConnector::from(Arc::new(config));
+    let connector = admin_client::connector(&material)?;
     connectors.insert(key, (version, connector.clone()));
     Ok(connector)
-}
-
-fn client_config(material: &ClientMaterial) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    let ca = CertificateDer::from_pem_slice(material.ca.as_bytes()).map_err(|e| e.to_string())?;
-    roots.add(ca).map_err(|e| e.to_string())?;
-    let certificate = material.client.certificate.as_bytes();
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
-        .collect::<Result<_, _>>()
-        .map_err(|e| e.to_string())?;
-    let key =
-        PrivateKeyDer::from_pem_slice(material.client.key.as_bytes()).map_err(|e| e.to_string())?;
-    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .map_err(|e| e.to_string())
 }
