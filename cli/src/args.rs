@@ -79,6 +79,8 @@ pub(crate) enum Command {
         #[arg(short, long, value_enum)]
         output: Option<Output>,
     },
+    /// Show what waits in the queue of a RelayPool, or hold, release, suspend, resume, flush or expire it
+    Queue(QueueArguments),
     /// Print pools, domains and lists at a glance, and what to fix next
     Status {
         /// Namespace to look at; default: that of the context
@@ -91,6 +93,61 @@ pub(crate) enum Command {
         #[arg(short, long, value_enum)]
         output: Option<Output>,
     },
+}
+
+/// Which queue, and what to do with what in it.
+///
+/// Without a verb: how much waits for what. With one: every pod of the pool is told, and what is to
+/// be done is done there until it is undone, over restarts too. Exit codes: 0 every pod did it, 1
+/// some pod did not or there was nothing to do, 2 the order is not understood.
+#[derive(Debug, Args)]
+pub(crate) struct QueueArguments {
+    /// Name of the RelayPool
+    pub(crate) pool: String,
+    /// What to do
+    #[arg(value_enum, requires = "reason")]
+    pub(crate) verb: Option<QueueVerb>,
+    /// Namespace of the RelayPool; default: that of the context
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// The message of this id
+    #[arg(long, value_name = "ID", group = "scope", requires = "verb")]
+    pub(crate) message: Option<String>,
+    /// All mail to this recipient domain
+    #[arg(long, value_name = "DOMAIN", group = "scope", requires = "verb")]
+    pub(crate) domain: Option<String>,
+    /// All mail to these receivers, as events name the site, or by one of its MX hosts
+    #[arg(long, value_name = "SITE", group = "scope", requires = "verb")]
+    pub(crate) site: Option<String>,
+    /// All mail of this tenant: NAMESPACE/NAME of the Secret it logs in with
+    #[arg(long, value_name = "TENANT", group = "scope", requires = "verb")]
+    pub(crate) tenant: Option<String>,
+    /// Why; kept with the order, and told by events
+    #[arg(long, value_name = "TEXT", requires = "verb")]
+    pub(crate) reason: Option<String>,
+    /// When a suspension ends by itself: a time such as 2026-01-31T12:00:00Z, or a while such as 2h
+    #[arg(long, value_name = "WHEN", requires = "verb")]
+    pub(crate) until: Option<String>,
+    /// Print for programs instead
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<Output>,
+}
+
+/// What to do with queued mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QueueVerb {
+    /// Do not attempt it, until it is released; it keeps ageing
+    Hold,
+    /// End a hold, or let one message out of a wider one
+    Release,
+    /// Do not attempt a domain, site or tenant, for a while or until it is resumed
+    Suspend,
+    /// End a suspension
+    Resume,
+    /// Try now what waits for its next attempt
+    Flush,
+    /// Give it up now and tell its senders
+    Expire,
 }
 
 /// How records are printed for people and name servers.
@@ -147,6 +204,11 @@ mod tests {
             "postrider rotate",
             "postrider rotate shop --timeout soon",
             "postrider check -f a --resolver dns.example.net",
+            "postrider queue",
+            "postrider queue default hodl --domain one.test --reason x",
+            "postrider queue default hold --domain one.test",
+            "postrider queue default --domain one.test",
+            "postrider queue default hold --domain one.test --tenant t --reason x",
         ] {
             assert!(
                 Arguments::try_parse_from(line.split(' ')).is_err(),

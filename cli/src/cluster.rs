@@ -1,17 +1,19 @@
 //! Reads Postrider's resources from an API server, and says in the user's words why it cannot.
 //!
 //! Writes one field, the trigger of a rotation ([`Cluster::set_trigger`]), and nothing else. Every
-//! call is bounded by [`CALL_TIMEOUT`].
+//! call is bounded by [`CALL_TIMEOUT`]. Leads to the ports of pods ([`Cluster::forward`]).
 
 use std::{fmt::Debug, time::Duration};
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Config, Resource,
-    api::{ListParams, Patch, PatchParams, ValidationDirective},
+    api::{ListParams, Patch, PatchParams, PostParams, ValidationDirective},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use postrider_crds::{RelayPool, SendingDomain, SuppressionList};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{args::Connection, error::Error};
 
@@ -86,6 +88,68 @@ impl Cluster {
             Err(Error::NotFound { .. } | Error::Forbidden { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// One object of a namespace.
+    pub(crate) async fn get<K>(&self, namespace: &str, name: &str) -> Result<K, Error>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        self.answer::<K, _>(Some(namespace), Some(name), api.get(name))
+            .await
+    }
+
+    /// Objects of a namespace by label.
+    pub(crate) async fn selected<K>(&self, namespace: &str, selector: &str) -> Result<Vec<K>, Error>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let params = ListParams::default().labels(selector).limit(PAGE);
+        let page = self.answer::<K, _>(Some(namespace), None, api.list(&params));
+        Ok(page.await?.items)
+    }
+
+    /// What the API server makes of a review, which it does not keep.
+    pub(crate) async fn review<K>(&self, review: &K) -> Result<K, Error>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::ClusterResourceScope>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        let params = PostParams::default();
+        self.answer::<K, _>(None, None, api.create(&params, review))
+            .await
+    }
+
+    /// A connection to a port of a pod, through the API server. The caller bounds the time; why there
+    /// is none is said in the API server's words.
+    pub(crate) async fn forward(
+        &self,
+        namespace: &str,
+        pod: &str,
+        port: u16,
+    ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static + use<>, String> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let forwarder = api.portforward(pod, &[port]).await;
+        let mut forwarder = forwarder.map_err(|error| {
+            format!(
+                "port {port} cannot be forwarded: {}; it takes the verb create on pods/portforward",
+                chain(&error)
+            )
+        })?;
+        let stream = forwarder.take_stream(port);
+        stream.ok_or_else(|| format!("port {port} was not forwarded"))
     }
 
     /// Writes `spec.dkim.rotation.trigger`, unless somebody else's manifest holds it.
@@ -175,6 +239,10 @@ impl Cluster {
         error: kube::Error,
     ) -> Error {
         let (kind, plural) = (K::kind(&()).into_owned(), K::plural(&()).into_owned());
+        let group = match K::group(&()).as_ref() {
+            "" => "\"\" (core)".to_owned(),
+            group => group.to_owned(),
+        };
         let place = namespace.map_or_else(
             || "in all namespaces".to_owned(),
             |namespace| format!("in namespace {namespace}"),
@@ -212,6 +280,7 @@ impl Cluster {
             },
             (401 | 403, _) => Error::Forbidden {
                 plural,
+                group,
                 place,
                 problem: status.message,
             },

@@ -1,5 +1,7 @@
 //! Why a command could not be carried out, with the resource, the namespace and the remedy.
 
+use postrider_crds::queue::OrderProblem;
+
 /// Why a command could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -44,11 +46,13 @@ pub(crate) enum Error {
     },
     /// The user may not read.
     #[error(
-        "not allowed to read {plural} {place}: {problem}; ask for the verbs get and list on {plural} in the API group postrider.dev"
+        "not allowed to read {plural} {place}: {problem}; ask for the verbs get and list on {plural} in the API group {group}"
     )]
     Forbidden {
         /// The plural of the kind.
         plural: String,
+        /// Its group.
+        group: String,
         /// `in namespace x` or `in all namespaces`.
         place: String,
         /// The API server's words.
@@ -88,6 +92,31 @@ pub(crate) enum Error {
         /// The API server's words.
         problem: String,
     },
+    /// A pool without pods.
+    #[error(
+        "RelayPool {namespace}/{pool} has no pods; kubectl describe relaypool {pool} -n {namespace} says why"
+    )]
+    NoPods {
+        /// Namespace of the pool.
+        namespace: String,
+        /// Its name.
+        pool: String,
+    },
+    /// The pool's certificates are not there yet, or not whole.
+    #[error(
+        "Secret {namespace}/{secret} has no usable client certificate: {problem}; the operator makes it, is it running?"
+    )]
+    Certificates {
+        /// Namespace of the Secret.
+        namespace: String,
+        /// Its name.
+        secret: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// What is asked of a queue is no order.
+    #[error("{0}")]
+    Order(OrderProblem),
     /// A manifest cannot be read.
     #[error("cannot read {path}: {source}; correct the path or make it readable")]
     Manifest {
@@ -111,10 +140,10 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// The exit code: 2 when a check could not be made, 1 otherwise.
+    /// The exit code: 2 when a check could not be made or an order is none, 1 otherwise.
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Manifest { .. } | Self::Resolver(_) => 2,
+            Self::Manifest { .. } | Self::Resolver(_) | Self::Order(_) => 2,
             Self::Config(_)
             | Self::Unreachable { .. }
             | Self::NotInstalled { .. }
@@ -123,6 +152,8 @@ impl Error {
             | Self::ReadOnly { .. }
             | Self::Owned { .. }
             | Self::Refused { .. }
+            | Self::NoPods { .. }
+            | Self::Certificates { .. }
             | Self::Render(_)
             | Self::RenderYaml(_)
             | Self::Print(_) => 1,

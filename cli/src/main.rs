@@ -3,7 +3,8 @@
 //! Owns arguments and exit codes: 0 done, 1 it could not be done (the reason on standard error) or
 //! a check found something, 2 the command line is wrong or a check could not be made. What is
 //! printed is made by [`records`] and [`status`], which are pure; what is read comes through
-//! [`cluster`]. Nothing is written to the cluster but the wish of [`rotate`].
+//! [`cluster`]. Nothing is written to the cluster but the wish of [`rotate`]; [`queue`] gives orders
+//! to relay pods.
 
 mod args;
 mod check;
@@ -14,6 +15,7 @@ mod external_dns;
 #[cfg(test)]
 mod golden;
 mod overview;
+mod queue;
 mod records;
 mod rotate;
 mod rotation;
@@ -116,6 +118,7 @@ async fn run(arguments: Arguments) -> Result<Answer, Error> {
             let code = ExitCode::from(u8::from(!rotation.done));
             Ok(Answer { text, code })
         }
+        Command::Queue(arguments) => queue::run(&connection, arguments).await,
         Command::Status {
             namespace,
             all_namespaces,
@@ -124,11 +127,7 @@ async fn run(arguments: Arguments) -> Result<Answer, Error> {
             let (cluster, namespace) = connect(&connection, namespace).await?;
             let namespace = (!all_namespaces).then_some(namespace);
             let overview = Overview::of(&cluster.everything(namespace.as_deref()).await?);
-            let text = match output {
-                Some(Output::Json) => json(&overview)?,
-                None => status::page(&overview, namespace.as_deref()),
-            };
-            Ok(text.into())
+            print_overview(&overview, namespace.as_deref(), output).map(Answer::from)
         }
     }
 }
@@ -154,6 +153,17 @@ fn print_records(
         (None, Format::Zone) => Ok(zone::zone(records)),
         (None, Format::ExternalDns) => external_dns::manifest(records),
         (None, Format::Terraform) => Ok(terraform::configuration(records)),
+    }
+}
+
+fn print_overview(
+    overview: &Overview,
+    namespace: Option<&str>,
+    output: Option<Output>,
+) -> Result<String, Error> {
+    match output {
+        Some(Output::Json) => json(overview),
+        None => Ok(status::page(overview, namespace)),
     }
 }
 
