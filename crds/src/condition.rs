@@ -17,6 +17,13 @@ pub mod types {
     pub const DMARC_VERIFIED: &str = "DMARCVerified";
     /// SendingDomain: the return path domain has its MX.
     pub const RETURN_PATH_VERIFIED: &str = "ReturnPathVerified";
+    /// RelayPool, and SendingDomain for its pool: every egress address has a name that leads back to
+    /// it, and the names given in EHLO are such names.
+    pub const PTR_VERIFIED: &str = "PTRVerified";
+    /// SendingDomain: MTA-STS covers the domains that answers go to.
+    pub const MTA_STS_VERIFIED: &str = "MTASTSVerified";
+    /// SendingDomain: reports about TLS to these domains have somewhere to go.
+    pub const TLS_RPT_VERIFIED: &str = "TLSRPTVerified";
     /// SendingDomain: a DKIM key is on its way to sign.
     pub const ROTATING: &str = "Rotating";
     /// SendingDomain: the records that `spec.publish` asks for are in DNS.
@@ -61,6 +68,10 @@ pub mod reasons {
     pub const SPF_NOT_PASSING: &str = "SPFNotPassing";
     /// The DMARC policy is weaker than asked.
     pub const POLICY_TOO_WEAK: &str = "PolicyTooWeak";
+    /// An MTA-STS policy cannot be used, or does not cover the domain's MX.
+    pub const POLICY_INVALID: &str = "PolicyInvalid";
+    /// The host of an MTA-STS policy gave no answer, so nothing is known.
+    pub const POLICY_UNAVAILABLE: &str = "PolicyUnavailable";
     /// DNS gave no answer, so nothing is known.
     pub const DNS_UNAVAILABLE: &str = "DNSUnavailable";
     /// Records of the domain still have to be published.

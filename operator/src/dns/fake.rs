@@ -13,6 +13,7 @@ use futures::{FutureExt as _, future, future::BoxFuture};
 
 use super::{
     authority::{Authorities, Said, ServerAnswer, Trouble},
+    mta_sts::{self, PolicyHosts},
     resolver::{Answer, Failure, FailureKind, MailExchange, Resolver},
 };
 
@@ -139,5 +140,20 @@ impl Resolver for FakeResolver {
             cached: 300,
         };
         future::ready(self.authorities.get(name).cloned().unwrap_or(same)).boxed()
+    }
+}
+
+/// Policies by host; one that is not there does not answer.
+#[derive(Default)]
+pub(crate) struct FakePolicies(pub(crate) BTreeMap<String, Result<String, mta_sts::Trouble>>);
+
+impl PolicyHosts for FakePolicies {
+    fn policy<'a>(
+        &'a self,
+        host: &'a str,
+        _: &'a [IpAddr],
+    ) -> BoxFuture<'a, Result<String, mta_sts::Trouble>> {
+        let silent = || Err(mta_sts::Trouble::Unavailable("gives no answer".into()));
+        future::ready(self.0.get(host).cloned().unwrap_or_else(silent)).boxed()
     }
 }

@@ -1,7 +1,8 @@
 //! What the world's DNS says about a sending domain, judged as a receiver would judge it.
 //!
-//! [`resolver`] is the port that asks; [`spf`], [`dkim`], [`dmarc`] and [`return_path`] each put
-//! one wanted record beside what is published and answer with a [`Finding`].
+//! [`resolver`] is the port that asks; [`spf`], [`dkim`], [`dmarc`], [`return_path`], [`reverse`],
+//! [`mta_sts`] and [`tls_rpt`] each put wanted records beside what is published and answer with a
+//! [`Finding`] each.
 //!
 //! Promises: an answer that did not come (timeout, SERVFAIL, REFUSED) is [`RecordState::Unknown`],
 //! never "missing". Messages depend on the facts only, so the same facts give the same bytes.
@@ -11,17 +12,24 @@ use postrider_crds::{RecordState, condition::reasons};
 pub mod authority;
 pub mod dkim;
 pub mod dmarc;
+mod exchanges;
+mod fields;
 mod memo;
+pub mod mta_sts;
 pub mod resolver;
 pub mod return_path;
+pub mod reverse;
 pub mod shared;
 pub mod spf;
 mod tags;
+pub mod tls_rpt;
 
 #[cfg(test)]
 pub(crate) mod fake;
 
 pub use authority::Sight;
+pub use exchanges::Addressee;
+pub use mta_sts::{HttpsPolicyHosts, PolicyHosts};
 pub use resolver::{Answer, Failure, HickoryResolver, Resolver};
 pub use shared::SharedResolver;
 

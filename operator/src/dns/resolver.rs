@@ -361,6 +361,11 @@ fn absolute(name: &str) -> Result<Name, FailureKind> {
     Ok(name)
 }
 
+/// The name that tells the names of `address` (RFC 1035 §3.5, RFC 3596 §2.5).
+pub(super) fn reverse_name(address: IpAddr) -> String {
+    plain(&Name::from(address))
+}
+
 fn plain(name: &Name) -> String {
     let text = name.to_lowercase().to_ascii();
     text.strip_suffix('.').unwrap_or(&text).to_owned()
