@@ -1,4 +1,4 @@
-//! The records of a SendingDomain and of its pool's EHLO names, taken out of their status for
+//! The records of a SendingDomain and of its pool's names and addresses, taken out of their status for
 //! printing.
 
 use kube::ResourceExt as _;
@@ -29,7 +29,7 @@ pub(crate) struct DomainRecords {
     published: Vec<PublishedRecord>,
 }
 
-/// What a RelayPool needs in DNS: SPF for the names its relays give in EHLO.
+/// What a RelayPool needs in DNS: names of its addresses, and SPF for those given in EHLO.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PoolRecords {
@@ -104,7 +104,7 @@ impl PoolRecords {
     pub(crate) fn title(&self) -> String {
         let total = counted(self.records.len(), "record");
         format!(
-            "RelayPool {}, names given in EHLO: {} of {total} verified; advice, for SPF of bounces",
+            "RelayPool {}, its addresses and the names given in EHLO: {} of {total} verified",
             self.name,
             verified(&self.records),
         )

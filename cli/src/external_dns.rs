@@ -108,6 +108,9 @@ fn endpoint(record: &RecordStatus) -> Endpoint {
             ("MX", format!("{preference} {}", host.trim_end_matches('.')))
         }
         RecordType::CNAME => ("CNAME", record.wanted.trim_end_matches('.').to_owned()),
+        RecordType::PTR => ("PTR", record.wanted.trim_end_matches('.').to_owned()),
+        RecordType::A => ("A", record.wanted.clone()),
+        RecordType::AAAA => ("AAAA", record.wanted.clone()),
     };
     Endpoint {
         dns_name: record.name.trim_end_matches('.').to_owned(),

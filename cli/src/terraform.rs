@@ -64,6 +64,9 @@ fn resource(out: &mut String, record: &RecordStatus) {
         RecordType::TXT => "dns_txt_record_set",
         RecordType::MX => "dns_mx_record_set",
         RecordType::CNAME => "dns_cname_record",
+        RecordType::A => "dns_a_record_set",
+        RecordType::AAAA => "dns_aaaa_record_set",
+        RecordType::PTR => "dns_ptr_record",
     };
     let name = record.name.trim_end_matches('.');
     let _ = write!(
@@ -73,9 +76,17 @@ fn resource(out: &mut String, record: &RecordStatus) {
         quoted(name)
     );
     match record.r#type {
-        RecordType::CNAME => {
+        RecordType::CNAME | RecordType::PTR => {
+            let key = if record.r#type == RecordType::PTR {
+                "ptr"
+            } else {
+                "cname"
+            };
             let target = quoted(&format!("{}.", record.wanted.trim_end_matches('.')));
-            let _ = writeln!(out, "  cname = {target}");
+            let _ = writeln!(out, "  {key} = {target}");
+        }
+        RecordType::A | RecordType::AAAA => {
+            let _ = writeln!(out, "  addresses = [{}]", quoted(&record.wanted));
         }
         RecordType::TXT => {
             let _ = writeln!(out, "  txt  = [{}]", quoted(&record.wanted));
@@ -94,16 +105,23 @@ fn resource(out: &mut String, record: &RecordStatus) {
 
 /// A name for the resource that stays the same as long as the record does.
 fn label(record: &RecordStatus) -> String {
+    let of_name = |kind: &str, name: &str| {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        format!("{kind}_{}", name.chars().map(plain).collect::<String>())
+    };
     match record.purpose {
         RecordPurpose::SPF => "spf".to_owned(),
         RecordPurpose::DMARC => "dmarc".to_owned(),
         RecordPurpose::ReturnPath => "return_path".to_owned(),
         RecordPurpose::EHLO => "ehlo".to_owned(),
         RecordPurpose::DKIM => {
-            let selector = record.name.split("._domainkey.").next().unwrap_or_default();
-            let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-            format!("dkim_{}", selector.chars().map(plain).collect::<String>())
+            let selector = record.name.split("._domainkey.").next();
+            of_name("dkim", selector.unwrap_or_default())
         }
+        // There is one for the domain and one for its return path.
+        RecordPurpose::MTASTS => of_name("mta_sts", record.name.trim_start_matches("_mta-sts.")),
+        RecordPurpose::TLSRPT => of_name("tls_rpt", record.name.trim_start_matches("_smtp._tls.")),
+        RecordPurpose::PTR => of_name("ptr", &record.name),
     }
 }
 

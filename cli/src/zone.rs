@@ -81,6 +81,9 @@ fn line(record: &RecordStatus) -> String {
         RecordType::TXT => format!("{owner} {TTL} IN TXT {}", strings(&record.wanted)),
         RecordType::MX => format!("{owner} {TTL} IN MX {}", exchange(&record.wanted)),
         RecordType::CNAME => format!("{owner} {TTL} IN CNAME {}", absolute(&record.wanted)),
+        RecordType::PTR => format!("{owner} {TTL} IN PTR {}", absolute(&record.wanted)),
+        RecordType::A => format!("{owner} {TTL} IN A {}", printable(&record.wanted)),
+        RecordType::AAAA => format!("{owner} {TTL} IN AAAA {}", printable(&record.wanted)),
     }
 }
 

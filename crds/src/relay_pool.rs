@@ -127,7 +127,7 @@ pub struct Storage {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Egress {
-    /// Addresses that receivers see: what SPF is verified for.
+    /// Addresses that receivers see: what SPF and PTR are verified for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub addresses: Vec<EgressRange>,
@@ -231,7 +231,7 @@ pub struct RelayPoolStatus {
     /// The generation this status speaks of; -1: none yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Available, Progressing, ConfigApplied, SpoolsRetained, EHLOVerified.
+    /// Ready, Available, Progressing, ConfigApplied, SpoolsRetained, EHLOVerified, PTRVerified.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Pods that exist.
@@ -249,9 +249,10 @@ pub struct RelayPoolStatus {
     /// Volumes of former members, kept because they may hold mail.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retained_spools: Vec<String>,
-    /// Records to publish for the names given in EHLO, the wanted text beside the one seen.
+    /// Records to publish for the names given in EHLO and for the egress addresses, the wanted text
+    /// beside the one seen. Of many addresses those that lack something come first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100))]
+    #[schemars(length(max = 264))]
     pub records: Vec<RecordStatus>,
 }
 

@@ -176,6 +176,18 @@ pub struct Verification {
     /// The weakest DMARC policy that counts. Default: None.
     #[serde(default)]
     pub minimum_dmarc_policy: DmarcPolicy,
+    /// Names of the pool's egress addresses: each has one that leads back to it, and the relays
+    /// give such a name in EHLO. Default: Warn.
+    #[serde(default = "Verification::default_ptr")]
+    pub ptr: Requirement,
+    /// MTA-STS (RFC 8461) of the domains that answers go to, which are the domain and its return
+    /// path: the record, the policy that its host serves, and that the policy covers every MX.
+    /// Default: Skip.
+    #[serde(default = "Verification::default_inbound")]
+    pub mta_sts: Requirement,
+    /// Where reports about TLS to the same domains go (TLSRPT, RFC 8460). Default: Skip.
+    #[serde(default = "Verification::default_inbound")]
+    pub tls_rpt: Requirement,
     /// Time between checks once all is verified. Default: 10m.
     #[serde(default = "Verification::default_interval")]
     #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("must be longer than 0s"))]
@@ -288,8 +300,8 @@ pub struct SendingDomainStatus {
     /// The generation this status speaks of; -1: none yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, KeysReady, SPFVerified, DKIMVerified, DMARCVerified, ReturnPathVerified, Rotating;
-    /// Published where spec.publish is set.
+    /// Ready, KeysReady, SPFVerified, DKIMVerified, DMARCVerified, ReturnPathVerified, PTRVerified,
+    /// MTASTSVerified, TLSRPTVerified, Rotating; Published where spec.publish is set.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Every record to publish, the wanted text beside the one seen.
@@ -335,7 +347,7 @@ pub struct PublishedRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordStatus {
-    /// TXT, MX or CNAME.
+    /// TXT, MX, CNAME, A, AAAA or PTR.
     pub r#type: RecordType,
     /// Owner name without trailing dot.
     pub name: String,
@@ -364,6 +376,12 @@ pub enum RecordType {
     MX,
     /// Alias.
     CNAME,
+    /// IPv4 address.
+    A,
+    /// IPv6 address.
+    AAAA,
+    /// Name of an address.
+    PTR,
 }
 
 /// How a wanted record compares to what is published.
@@ -394,6 +412,12 @@ pub enum RecordPurpose {
     ReturnPath,
     /// The addresses that may use a name in EHLO (SPF, RFC 7208 section 2.3).
     EHLO,
+    /// The names of egress addresses, which lead back to them.
+    PTR,
+    /// That mail to a domain is to be encrypted, and by whom (RFC 8461).
+    MTASTS,
+    /// Where reports about TLS go (RFC 8460).
+    TLSRPT,
 }
 
 /// DKIM keys by state.
@@ -536,6 +560,14 @@ impl Rfc2136 {
 }
 
 impl Verification {
+    fn default_ptr() -> Requirement {
+        Requirement::Warn
+    }
+
+    fn default_inbound() -> Requirement {
+        Requirement::Off
+    }
+
     fn default_interval() -> Duration {
         Duration::from_secs(600)
     }
@@ -547,6 +579,9 @@ impl Default for Verification {
             spf: Requirement::Required,
             dmarc: Requirement::Required,
             minimum_dmarc_policy: DmarcPolicy::None,
+            ptr: Self::default_ptr(),
+            mta_sts: Self::default_inbound(),
+            tls_rpt: Self::default_inbound(),
             interval: Self::default_interval(),
         }
     }

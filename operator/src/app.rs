@@ -19,7 +19,10 @@ use crate::{
     apply::{CALL_TIMEOUT, Writer},
     backoff::Backoff,
     clock::{Clock, SteadyTime, SystemClock},
-    dns::{HickoryResolver, Resolver, SharedResolver, resolver::ResolverError},
+    dns::{
+        HickoryResolver, HttpsPolicyHosts, PolicyHosts, Resolver, SharedResolver,
+        resolver::ResolverError,
+    },
     events::Events,
     lease::{Candidate, Lost},
     looks::Looks,
@@ -27,6 +30,7 @@ use crate::{
     queues::{Inboxes, Queues},
     relay_pool::{
         self, QueuesWritten, credentials::VerifierCache, loaded::Loaded, observe, reports,
+        reverse::Told,
     },
     sending_domain,
     settings::Settings,
@@ -110,6 +114,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
         clock,
         client,
         resolver: Arc::new(resolver),
+        policies: Arc::new(HttpsPolicyHosts::public()),
         phase,
         stop,
     };
@@ -156,6 +161,7 @@ struct Process {
     steady: SteadyTime,
     client: Client,
     resolver: Arc<dyn Resolver>,
+    policies: Arc<dyn PolicyHosts>,
     phase: watch::Sender<Phase>,
     stop: CancellationToken,
 }
@@ -260,7 +266,9 @@ impl Process {
             backoff: Backoff::new(fastrand::u64(..)),
             resolver: self.resolver.clone(),
             looks: Looks::default(),
-            ehlo_looks: Looks::default(),
+            policies: self.policies.clone(),
+            pool_looks: Looks::default(),
+            reverse_told: Told::default(),
             loaded: Loaded::default(),
             verifiers: VerifierCache::default(),
             queues_written: QueuesWritten::default(),

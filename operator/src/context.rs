@@ -9,7 +9,7 @@ use crate::{
     apply::Writer,
     backoff::Backoff,
     clock::{Clock, SteadyTime},
-    dns::Resolver,
+    dns::{PolicyHosts, Resolver},
     events::Events,
     looks::Looks,
     metrics::Metrics,
@@ -17,8 +17,9 @@ use crate::{
     relay_pool::{
         QueuesWritten,
         credentials::VerifierCache,
-        ehlo::{self, EhloNames},
+        dns::{self, PoolLook},
         loaded::Loaded,
+        reverse::Told,
     },
     sending_domain::observe::{Inputs, Look},
     settings::Settings,
@@ -50,10 +51,14 @@ pub struct Context {
     pub backoff: Backoff,
     /// Asks DNS.
     pub resolver: Arc<dyn Resolver>,
+    /// Asks the hosts of MTA-STS policies.
+    pub policies: Arc<dyn PolicyHosts>,
     /// What DNS said of each SendingDomain, until the next look is due.
     pub looks: Looks<Inputs, Look>,
-    /// What DNS said of the names that each pool gives in EHLO, until the next look is due.
-    pub ehlo_looks: Looks<ehlo::Inputs, EhloNames>,
+    /// What DNS said of the names and addresses of each pool, until the next look is due.
+    pub pool_looks: Looks<dns::Inputs, PoolLook>,
+    /// What the SendingDomains of each pool know of the names of its addresses.
+    pub reverse_told: Told,
     /// What relays have loaded, by their own reports.
     pub loaded: Loaded,
     /// Password verifiers already derived.

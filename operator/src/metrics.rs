@@ -11,7 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use postrider_crds::KeyStatus;
+use postrider_crds::{KeyStatus, condition::reasons};
 use prometheus::{
     Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
@@ -134,11 +134,17 @@ impl Metrics {
         self.dns_lookups.with_label_values(&[result]).inc();
     }
 
-    /// Shows the conditions of a resource in place of those shown before.
+    /// Shows the conditions of a resource in place of those shown before. A check that is switched off
+    /// is not shown: of thousands of domains that would be most of what is served.
     pub fn show_conditions(&self, kind: &'static str, resource: &Key, conditions: &[Condition]) {
         let (namespace, name) = resource;
-        let types: HashSet<String> = conditions.iter().map(|c| c.type_.clone()).collect();
-        for condition in conditions {
+        let checked = || {
+            conditions
+                .iter()
+                .filter(|c| c.reason != reasons::NOT_REQUIRED)
+        };
+        let types: HashSet<String> = checked().map(|c| c.type_.clone()).collect();
+        for condition in checked() {
             for status in STATUSES {
                 let value = f64::from(u8::from(condition.status == status));
                 let labels = [kind, namespace, name, &condition.type_, status];
@@ -257,6 +263,11 @@ mod tests {
             !text.contains("Stalled") && text.contains("Ready"),
             "{text}"
         );
+        let off = Fact::new("Ready", Status::True, reasons::NOT_REQUIRED, "not checked");
+        metrics.show_conditions("RelayPool", &key, &merge(&[], &[off], 1, now));
+        let text = String::from_utf8(metrics.render(now).unwrap()).unwrap();
+        assert!(!text.contains("Ready"), "{text}");
+        metrics.show_conditions("RelayPool", &key, &facts(&["Ready"]));
         metrics.forget("RelayPool", &key);
         let text = String::from_utf8(metrics.render(now).unwrap()).unwrap();
         assert!(!text.contains("default"), "{text}");

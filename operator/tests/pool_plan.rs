@@ -15,16 +15,19 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 use postrider_crds::{
-    MemberConfig, RecordPurpose, RelayPool, RelayPoolStatus,
+    MemberConfig, RecordPurpose, RecordState, RelayPool, RelayPoolStatus,
+    condition::reasons,
     relay_config::{
         Admission, Credentials, DOCUMENT_VERSION, KeyAlgorithm, QueueReport, RefusedDocument,
         Report,
     },
 };
+use postrider_operator::dns::reverse::{Expectation, Reverse};
 use postrider_operator::keys::{DkimKey, KeyState, Life};
 use postrider_operator::relay_pool::{
     certificates::{Certificates, Submission, TlsProblem},
     credentials::Senders,
+    dns::PoolLook,
     ehlo::EhloNames,
     loaded::{PodReport, PoolState},
     observe::Observation,
@@ -75,7 +78,7 @@ fn bare(spec: Value) -> Observation {
             renew_at: "2026-03-01T00:00:00Z".parse().unwrap(),
             submission: Submission::Own,
         },
-        ehlo: EhloNames::default(),
+        look: PoolLook::default(),
         state: PoolState::default(),
         queue_written_at: None,
     }
@@ -176,6 +179,7 @@ fn a_fresh_pool_says_all_it_knows_and_is_not_done() {
             "ConfigApplied=False/WaitingForMembers",
             "SpoolsRetained=False/NoneRetained",
             "EHLOVerified=Unknown/NoEgressAddresses",
+            "PTRVerified=Unknown/NoEgressAddresses",
             "Reconciling=True/MembersStarting",
         ]
     );
@@ -245,12 +249,61 @@ fn ready_needs_every_member_up_and_every_document_loaded() {
 fn names_without_spf_are_told_of_and_decide_nothing() {
     let mut seen = answering(running(2));
     seen.pool = pool(json!({"egress": {"addresses": ["203.0.113.10"]}}));
-    seen.ehlo = EhloNames(vec![("mail.example.net".parse().unwrap(), None)]);
+    seen.look.ehlo = EhloNames(vec![("mail.example.net".parse().unwrap(), None)]);
     has(&seen, &["Ready=True/Ready", "EHLOVerified=Unknown/Pending"]);
     let records = plan(&seen).status.records;
     assert_eq!(records[0].name, "mail.example.net");
     assert_eq!(records[0].wanted, "v=spf1 ip4:203.0.113.10 -all");
     assert_eq!(records[0].purpose, RecordPurpose::EHLO);
+}
+
+#[test]
+fn names_of_addresses_decide_nothing_and_what_is_lost_is_told_once() {
+    let mut seen = answering(running(2));
+    let egress = ["203.0.113.10".parse().unwrap()];
+    let names = ["mail.example.net".parse().unwrap()];
+    seen.look.reverse = Reverse::unseen(Expectation {
+        egress: &egress,
+        names: &names,
+    });
+    has(&seen, &["Ready=True/Ready", "PTRVerified=Unknown/Pending"]);
+    let records = plan(&seen).status.records;
+    let told: Vec<_> = records
+        .iter()
+        .map(|r| (&r.name[..], &r.wanted[..]))
+        .collect();
+    let expected = [
+        ("mail.example.net", "203.0.113.10"),
+        ("10.113.0.203.in-addr.arpa", "mail.example.net."),
+    ];
+    assert_eq!(told, expected);
+    let set = |seen: &mut Observation, state, reason| {
+        let Reverse { addresses, names } = &mut seen.look.reverse;
+        let findings = addresses.iter_mut().map(|(_, finding)| finding);
+        for finding in findings.chain(names.iter_mut().map(|(_, finding)| finding)) {
+            (finding.state, finding.reason) = (state, reason);
+        }
+    };
+    set(&mut seen, RecordState::Verified, reasons::VERIFIED);
+    has(&seen, &["PTRVerified=True/Verified"]);
+    Arc::make_mut(&mut seen.pool).status = Some(plan(&seen).status);
+    set(&mut seen, RecordState::Missing, reasons::RECORD_MISSING);
+    has(
+        &seen,
+        &["Ready=True/Ready", "PTRVerified=False/RecordMissing"],
+    );
+    let lost = plan(&seen);
+    let notes: Vec<_> = lost
+        .notices
+        .iter()
+        .map(|n| (n.reason, &n.note[..]))
+        .collect();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(
+        notes[0].0 == reasons::RECORD_MISSING && notes[0].1.starts_with("PTRVerified is False")
+    );
+    Arc::make_mut(&mut seen.pool).status = Some(lost.status);
+    assert_eq!(plan(&seen).notices, []);
 }
 
 #[test]

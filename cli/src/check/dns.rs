@@ -1,4 +1,5 @@
-//! SendingDomains beside live DNS, through the operator's own look and plan.
+//! SendingDomains beside live DNS, through the operator's own look and plan; [`pools`] does the same
+//! for RelayPools.
 //!
 //! Promises: what is found is what the operator would find with the same answers. The records of
 //! DKIM keys cannot be known: the keys are made in the cluster. They are told of as not checked.
@@ -8,12 +9,12 @@ use std::{net::SocketAddr, sync::Arc};
 use futures::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use postrider_crds::{
-    RecordPurpose, RecordState, RecordStatus, Requirement, SendingDomain, SendingDomainStatus,
+    RecordPurpose, RecordStatus, Requirement, SendingDomainStatus,
     condition::{reasons, types},
 };
 use postrider_operator::{
     clock::{Clock as _, SystemClock},
-    dns::{HickoryResolver, Resolver},
+    dns::{HickoryResolver, HttpsPolicyHosts, PolicyHosts, Resolver},
     keys::algorithm_name,
     metrics::Metrics,
     sending_domain::{
@@ -24,15 +25,15 @@ use postrider_operator::{
 
 use super::{
     object::{Kind, Object},
-    references,
+    pools, references,
     report::{Item, Outcome},
 };
 use crate::error::Error;
 
-/// Domains looked at in one go: each asks some ten questions, and resolvers are shared.
+/// Objects looked at in one go: each asks some ten questions, and resolvers are shared.
 const AT_ONCE: usize = 8;
 
-/// Looks at every SendingDomain among `objects`, with the pools among them.
+/// Looks at every SendingDomain and RelayPool among `objects`.
 ///
 /// # Errors
 ///
@@ -41,27 +42,32 @@ pub(crate) async fn verify(
     objects: &[Object],
     resolvers: &[SocketAddr],
 ) -> Result<Vec<Item>, Error> {
-    let domains: Vec<(&Object, &SendingDomain)> = objects
-        .iter()
-        .filter_map(|object| match &object.kind {
-            Kind::Domain(domain) => Some((object, domain.as_ref())),
-            Kind::Pool(_) | Kind::List(_) => None,
-        })
-        .collect();
-    if domains.is_empty() {
+    let looked_at = |object: &&Object| match &object.kind {
+        Kind::Domain(_) | Kind::Pool(_) => true,
+        Kind::List(_) => false,
+    };
+    let all: Vec<&Object> = objects.iter().filter(looked_at).collect();
+    if all.is_empty() {
         return Ok(Vec::new());
     }
     let metrics = Metrics::new().map_err(|error| Error::Resolver(error.to_string()))?;
     let resolver = HickoryResolver::new(resolvers, Arc::new(metrics))
         .map_err(|error| Error::Resolver(error.to_string()))?;
-    let progress = progress(domains.len());
-    let looks = stream::iter(&domains).map(|(object, domain)| {
-        let (resolver, progress) = (&resolver, &progress);
+    let policies = HttpsPolicyHosts::public();
+    let progress = progress(all.len());
+    let looks = stream::iter(&all).map(|object| {
+        let (resolver, policies, progress) = (&resolver, &policies, &progress);
         async move {
-            progress.set_message(domain.spec.domain.to_string());
-            let pool = references::pool(objects, object, &domain.spec.pool_ref.name);
-            let observation = Observation::of_manifest(domain, pool);
-            let items = look(resolver, object, observation).await;
+            progress.set_message(object.title());
+            let items = match &object.kind {
+                Kind::Domain(domain) => {
+                    let pool = references::pool(objects, object, &domain.spec.pool_ref.name);
+                    let observation = Observation::of_manifest(domain, pool);
+                    look(resolver, policies, object, observation).await
+                }
+                Kind::Pool(pool) => pools::verify(resolver, objects, object, pool).await,
+                Kind::List(_) => Vec::new(),
+            };
             progress.inc(1);
             items
         }
@@ -72,14 +78,19 @@ pub(crate) async fn verify(
 }
 
 /// On a terminal, how far it is; elsewhere nothing.
-fn progress(domains: usize) -> ProgressBar {
-    let bar = ProgressBar::new(u64::try_from(domains).unwrap_or(u64::MAX));
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} domains  {wide_msg}");
+fn progress(objects: usize) -> ProgressBar {
+    let bar = ProgressBar::new(u64::try_from(objects).unwrap_or(u64::MAX));
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {wide_msg}");
     bar.with_style(style.expect("the template is sound"))
 }
 
-async fn look(resolver: &dyn Resolver, object: &Object, observation: Observation) -> Vec<Item> {
-    let look = observe::look(resolver, &observation).await;
+async fn look(
+    resolver: &dyn Resolver,
+    policies: &dyn PolicyHosts,
+    object: &Object,
+    observation: Observation,
+) -> Vec<Item> {
+    let look = observe::look(resolver, policies, &observation).await;
     let observation = observation.with_look(&look);
     let plan = plan::plan(&observation, SystemClock::new().now());
     let mut items = keys(object, &observation);
@@ -116,22 +127,13 @@ fn of_record(object: &Object, observation: &Observation, record: &RecordStatus) 
         RecordPurpose::SPF => ("SPF", verification.spf),
         RecordPurpose::DMARC => ("DMARC", verification.dmarc),
         RecordPurpose::ReturnPath => ("ReturnPath", Requirement::Required),
+        RecordPurpose::MTASTS => ("MTASTS", verification.mta_sts),
+        RecordPurpose::TLSRPT => ("TLSRPT", verification.tls_rpt),
+        // Those are the pool's.
         RecordPurpose::EHLO => ("EHLO", Requirement::Warn),
+        RecordPurpose::PTR => ("PTR", verification.ptr),
     };
-    let outcome = match (record.state, requirement) {
-        // A remark on a record that does its duty.
-        (RecordState::Verified, _) if !record.message.is_empty() => Outcome::Warning,
-        (RecordState::Verified, _) => Outcome::Passed,
-        (_, Requirement::Warn | Requirement::Off) => Outcome::Warning,
-        (_, Requirement::Required) => Outcome::Failed,
-    };
-    Item {
-        subject: format!("{:?} {}", record.r#type, record.name),
-        wanted: Some(record.wanted.clone()),
-        seen: record.seen.clone(),
-        message: record.message.clone(),
-        ..object.item(check, outcome)
-    }
+    pools::of_record(object, check, requirement, record)
 }
 
 /// SPF has no record to look at when the pool names no address; the plan says so in a condition.

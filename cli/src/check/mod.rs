@@ -1,8 +1,8 @@
 //! `postrider check`: manifests against their schema and against live DNS, without a cluster.
 //!
 //! Flow: [`manifest`] reads files into documents, [`schema`] and [`rules`] judge each as an API
-//! server would, [`references`] judges them together, [`dns`] asks the world about each
-//! SendingDomain through the operator's own code. All of it ends in one [`Report`], printed by
+//! server would, [`references`] judges them together, [`dns`] asks the world about each SendingDomain
+//! and [`pools`] about each RelayPool, through the operator's own code. All of it ends in one [`Report`], printed by
 //! [`table`] and [`junit`].
 //!
 //! Promises: what cannot be known without a cluster is reported as not checked, never as passed.
@@ -12,6 +12,7 @@ mod dns;
 mod junit;
 mod manifest;
 mod object;
+mod pools;
 mod references;
 mod report;
 mod rules;

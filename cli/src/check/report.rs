@@ -23,7 +23,8 @@ pub(crate) struct Item {
     pub(crate) file: String,
     /// Kind, namespace and name of the object; of a text that is none, its place in the file.
     pub(crate) object: String,
-    /// What was looked at: Manifest, Reference, DKIM, SPF, DMARC or ReturnPath.
+    /// What was looked at: Manifest, Reference, DKIM, SPF, DMARC, ReturnPath, MTASTS or TLSRPT; of a
+    /// pool EHLO or PTR.
     pub(crate) check: &'static str,
     /// How it fares.
     pub(crate) outcome: Outcome,

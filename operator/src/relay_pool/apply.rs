@@ -13,10 +13,11 @@ use kube::{
 use postrider_crds::RelayPool;
 
 use super::{
-    certificates, ehlo,
+    certificates, dns,
     loaded::{News, PoolKey},
     observe::{self, Observation},
     plan::{self, Plan, Withdrawal},
+    reverse,
 };
 use crate::{
     Context, Error,
@@ -39,7 +40,7 @@ pub(super) fn reconcile(
         }
         let rendered = render(&ctx, pool).await;
         ctx.start.pool_tried(&key);
-        let (seen, plan, ehlo_due) = rendered?;
+        let (seen, plan, look_due) = rendered?;
         let written = write_children(&ctx, &seen, &plan).await;
         if let Ok(Outcome::Unchanged) = written {
             nudge(&ctx, &seen, &plan).await?;
@@ -47,25 +48,26 @@ pub(super) fn reconcile(
         // The status tells what is, also when what should be could not be written.
         write_status(&ctx, &seen, &plan).await?;
         written?;
-        let look_in = ehlo_due.saturating_sub(ctx.clock.monotonic());
+        let look_in = look_due.saturating_sub(ctx.clock.monotonic());
         Ok(Action::requeue(plan.look_again.min(look_in)))
     })
 }
 
-/// Observes, plans, and takes note of what is rendered. The last of what it returns is when the names
-/// given in EHLO are to be looked up again.
+/// Observes, plans, and takes note of what is rendered. The last of what it returns is when DNS is to
+/// be asked again.
 async fn render(
     ctx: &Context,
     pool: Arc<RelayPool>,
 ) -> Result<(Observation, Plan, Duration), Error> {
     let certificates = certificates::ensure(ctx, &pool, ctx.now()).await?;
-    let (ehlo, ehlo_due) = ehlo::look_when_due(ctx, &pool).await;
-    let seen = observe::observe(ctx, pool, certificates, ehlo);
+    reverse::tell(ctx, &pool).await;
+    let (look, look_due) = dns::look_when_due(ctx, &pool).await;
+    let seen = observe::observe(ctx, pool, certificates, look);
     let plan = plan::plan(&seen);
     let key = observe::key(&seen.pool);
     let news = ctx.loaded.set_rendered(&key, plan.rendered.clone());
     wake_dependants(ctx, &seen.pool, &news).await;
-    Ok((seen, plan, ehlo_due))
+    Ok((seen, plan, look_due))
 }
 
 /// Wakes those domains and lists of `pool` that `news` is about: what its relays have to load, or

@@ -5,37 +5,19 @@
 //! a zone that no sending domain's owner has a say over; so they are looked up once a pool and
 //! stand in the pool's status, not in each of its thousands of SendingDomains.
 //!
-//! Promises: nothing here decides whether a pool is Ready. DNS is asked when a look is due or the
-//! names or addresses have changed, and never for longer than [`LOOK_TIMEOUT`].
-
-use std::time::Duration;
+//! Promises: nothing here decides whether a pool is Ready.
 
 use futures::future;
-use kube::ResourceExt as _;
 use postrider_crds::{
     DomainName, EgressRange, RecordPurpose, RecordState, RecordStatus, RecordType, RelayPool,
     condition::{reasons, types},
 };
 
+use super::dns::Inputs;
 use crate::{
-    Context,
     conditions::{Fact, Status},
     dns::{Finding, Resolver, return_path::ORDINAL, spf},
 };
-
-/// Time between looks once all is verified.
-const SETTLED: Duration = Duration::from_secs(600);
-/// Time between looks before.
-const UNSETTLED: Duration = Duration::from_secs(15);
-/// A look that takes longer is given up; a pool has more to do than to wait for DNS.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What a look depends on besides DNS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inputs {
-    names: Vec<DomainName>,
-    egress: Vec<EgressRange>,
-}
 
 /// The names and what DNS says about each; `None`: not looked, or not in time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,38 +37,15 @@ pub fn names(pool: &RelayPool) -> Vec<DomainName> {
         .collect()
 }
 
-/// What DNS says, by a look that is still good or by a new one, and when the next is due, in
-/// monotonic time.
-pub(super) async fn look_when_due(ctx: &Context, pool: &RelayPool) -> (EhloNames, Duration) {
-    let inputs = Inputs {
-        names: names(pool),
-        egress: pool.spec.egress.addresses.clone(),
-    };
-    let uid = pool.uid().unwrap_or_default();
-    let started = ctx.clock.monotonic();
-    if let Some(kept) = ctx.ehlo_looks.recall(&uid, &inputs, started) {
-        return kept;
+/// Asks DNS about each name.
+pub(super) async fn look(resolver: &dyn Resolver, inputs: &Inputs) -> EhloNames {
+    if inputs.egress().is_empty() {
+        return unseen(inputs.names());
     }
-    let asked = look(ctx.resolver.as_ref(), &inputs);
-    let seen = tokio::time::timeout(LOOK_TIMEOUT, asked).await;
-    let seen = seen.unwrap_or_else(|_| unseen(&inputs.names));
-    let verified = |(_, finding): &(DomainName, Option<Finding>)| {
-        finding.as_ref().map(|f| f.state) == Some(RecordState::Verified)
-    };
-    let settled = inputs.egress.is_empty() || seen.0.iter().all(verified);
-    let due = ctx.clock.monotonic() + if settled { SETTLED } else { UNSETTLED };
-    ctx.ehlo_looks.keep(uid, inputs, seen.clone(), due);
-    (seen, due)
-}
-
-async fn look(resolver: &dyn Resolver, inputs: &Inputs) -> EhloNames {
-    if inputs.egress.is_empty() {
-        return unseen(&inputs.names);
-    }
-    let looks = inputs.names.iter().map(|name| async {
+    let looks = inputs.names().iter().map(|name| async {
         let expected = spf::Expectation {
             return_path: name,
-            egress: &inputs.egress,
+            egress: inputs.egress(),
             helo: name.as_str(),
         };
         (name.clone(), Some(spf::check(resolver, expected).await))
@@ -94,7 +53,8 @@ async fn look(resolver: &dyn Resolver, inputs: &Inputs) -> EhloNames {
     EhloNames(future::join_all(looks).await)
 }
 
-fn unseen(names: &[DomainName]) -> EhloNames {
+/// The names, before anybody has looked.
+pub(super) fn unseen(names: &[DomainName]) -> EhloNames {
     EhloNames(names.iter().map(|name| (name.clone(), None)).collect())
 }
 
@@ -113,7 +73,10 @@ pub(super) fn records(
             Some(finding) => (finding.state, finding.seen.clone(), finding.message.clone()),
             None => (RecordState::Unknown, None, "not looked up yet".to_owned()),
         };
-        let known = previous.iter().find(|record| record.name == name.as_str());
+        let same = |record: &&RecordStatus| {
+            record.purpose == RecordPurpose::EHLO && record.name == name.as_str()
+        };
+        let known = previous.iter().find(same);
         let known = known.filter(|_| state == RecordState::Unknown);
         let better = finding.as_ref().and_then(|f| f.wanted.clone());
         let wanted = known.map(|record| record.wanted.clone()).or(better);
@@ -147,7 +110,8 @@ pub(super) fn verified(records: &[RecordStatus], seen: &EhloNames) -> Fact {
         let finding = findings.find_map(|(_, finding)| finding.as_ref());
         finding.map_or(reasons::PENDING, |finding| finding.reason)
     };
-    let first = |wanted: fn(RecordState) -> bool| records.iter().find(|r| wanted(r.state));
+    let ours = || records.iter().filter(|r| r.purpose == RecordPurpose::EHLO);
+    let first = |wanted: fn(RecordState) -> bool| ours().find(|r| wanted(r.state));
     let fails = |state| !matches!(state, RecordState::Verified | RecordState::Unknown);
     if let Some(record) = first(fails) {
         let message = format!(
@@ -194,12 +158,11 @@ mod tests {
     }
 
     async fn told(resolver: &FakeResolver, previous: &[RecordStatus]) -> (Vec<RecordStatus>, Fact) {
-        let inputs = Inputs {
-            names: names(&pool("mail-{ordinal}.example.net", 2)),
-            egress: vec!["203.0.113.10".parse().unwrap()],
-        };
+        let mut pool = pool("mail-{ordinal}.example.net", 2);
+        pool.spec.egress.addresses = vec!["203.0.113.10".parse().unwrap()];
+        let inputs = Inputs::of(&pool);
         let seen = look(resolver, &inputs).await;
-        let records = records(&seen, &inputs.egress, previous);
+        let records = records(&seen, inputs.egress(), previous);
         let fact = verified(&records, &seen);
         (records, fact)
     }

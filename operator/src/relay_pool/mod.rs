@@ -9,6 +9,7 @@ pub mod build;
 pub mod certificates;
 pub mod config;
 pub mod credentials;
+pub mod dns;
 pub mod domains;
 pub mod ehlo;
 mod kept_keys;
@@ -17,6 +18,7 @@ pub mod observe;
 pub mod pki;
 pub mod plan;
 pub mod reports;
+pub mod reverse;
 mod status;
 
 use std::{

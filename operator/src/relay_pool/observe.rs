@@ -17,8 +17,8 @@ use postrider_crds::{RelayPool, SendingDomain, relay_config::Credentials};
 use super::{
     certificates::Certificates,
     credentials::{self, Senders},
+    dns::PoolLook,
     domains,
-    ehlo::EhloNames,
     kept_keys::kept_keys,
     loaded::{PoolKey, PoolState},
 };
@@ -60,8 +60,8 @@ pub struct Observation {
     pub lists: BTreeSet<String>,
     /// The certificates.
     pub certificates: Certificates,
-    /// The names given in EHLO and what DNS says about them.
-    pub ehlo: EhloNames,
+    /// What DNS says of the names given in EHLO and of the egress addresses.
+    pub look: PoolLook,
     /// What the relays report.
     pub state: PoolState,
     /// When the depth of the queue was last written to the status.
@@ -83,7 +83,7 @@ pub fn observe(
     ctx: &Context,
     pool: Arc<RelayPool>,
     certificates: Certificates,
-    ehlo: EhloNames,
+    look: PoolLook,
 ) -> Observation {
     let key = key(&pool);
     let PoolKey { namespace, name } = &key;
@@ -112,7 +112,7 @@ pub fn observe(
         credentials,
         lists: lists.iter().map(|list| list.name_any()).collect(),
         certificates,
-        ehlo,
+        look,
         state: ctx.loaded.state(&key),
         queue_written_at: ctx.queues_written.get(&key),
         pool,

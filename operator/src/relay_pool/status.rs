@@ -14,7 +14,9 @@ use postrider_crds::{
     relay_config::{RefusedDocument, Report},
 };
 
-use super::{build::SPOOL, certificates::Submission, ehlo, loaded::Rendered, observe::Observation};
+use super::{
+    build::SPOOL, certificates::Submission, ehlo, loaded::Rendered, observe::Observation, reverse,
+};
 use crate::{
     conditions::{Fact, Progress, Status, has, merge, with_progress},
     events::{Notice, Severity},
@@ -56,14 +58,14 @@ pub(super) fn judge(
         members: &members,
     };
 
-    let egress = &seen.pool.spec.egress.addresses;
-    let records = ehlo::records(&seen.ehlo, egress, &before.records);
+    let records = seen.look.records(&seen.pool, &before.records);
     let facts = vec![
         view.available(),
         view.progressing(),
         view.config_applied(),
         spools_retained(&retained),
-        ehlo::verified(&records, &seen.ehlo),
+        ehlo::verified(&records, &seen.look.ehlo),
+        reverse::verified(&seen.look.reverse),
     ];
     let (ready, progress) = view.ready(&facts);
     let facts = with_progress([vec![ready], facts].concat(), progress);
@@ -479,7 +481,8 @@ const TOLD: [(&str, Status, &str, Severity); 6] = [
 fn notices(before: &RelayPoolStatus, facts: &[Fact]) -> Vec<Notice> {
     // A pool that has just been made has no members yet: that is no event.
     let first = before.conditions.is_empty();
-    TOLD.iter()
+    let told = TOLD
+        .iter()
         .filter(|(type_, status, reason, _)| {
             let starting = first && *reason == reasons::NO_MEMBERS;
             !starting && !has(&before.conditions, type_, *status, reason)
@@ -494,6 +497,20 @@ fn notices(before: &RelayPoolStatus, facts: &[Fact]) -> Vec<Notice> {
                 action: "Reconcile",
                 note: fact.message.clone(),
             })
-        })
+        });
+    told.chain(facts.iter().filter_map(|fact| lost(before, fact)))
         .collect()
+}
+
+/// A record that did its duty and does no more.
+fn lost(before: &RelayPoolStatus, fact: &Fact) -> Option<Notice> {
+    let ours = [types::EHLO_VERIFIED, types::PTR_VERIFIED].contains(&fact.type_);
+    let was = before.conditions.iter().find(|c| c.type_ == fact.type_)?;
+    let was_true = was.status == Status::True.as_str();
+    (ours && was_true && fact.status == Status::False).then(|| Notice {
+        severity: Severity::Warning,
+        reason: fact.reason,
+        action: "Verify",
+        note: format!("{} is False: {}", fact.type_, fact.message),
+    })
 }

@@ -15,6 +15,7 @@ use postrider_crds::SendingDomain;
 use self::closing::Step;
 use crate::{Context, Error, controller, queues::Inbox};
 
+pub mod answers;
 pub mod apply;
 pub mod closing;
 pub mod key;
@@ -62,7 +63,10 @@ fn reconcile(
         let look = match &kept {
             Some((look, _)) => look.clone(),
             None if observation.rival.is_some() => observe::Look::default(),
-            None => observe::look(ctx.resolver.as_ref(), &observation).await,
+            None => {
+                let (resolver, policies) = (ctx.resolver.as_ref(), ctx.policies.as_ref());
+                observe::look(resolver, policies, &observation).await
+            }
         };
         let observation = observation.with_look(&look);
         let mut plan = plan::plan(&observation, ctx.steady_now());

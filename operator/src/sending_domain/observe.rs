@@ -14,15 +14,22 @@ use postrider_crds::{
     SendingDomainSpec, SendingDomainStatus, relay_config::KeyAlgorithm,
 };
 
-use super::{closing::Wait, key, plan::fails};
+use super::{
+    answers::{self, Answers},
+    closing::Wait,
+    key,
+    plan::fails,
+};
 use crate::{
     Context, Error,
-    dns::{Finding, Resolver, Sight, dkim, dkim::PublicKey, dmarc, return_path, spf},
+    conditions::Fact,
+    dns::{Finding, PolicyHosts, Resolver, Sight, dkim, dkim::PublicKey, dmarc, return_path, spf},
     keys::{self, DkimKey, KeyState, Life},
     relay_pool::{
         credentials::{self, SenderProblem, senders},
         domains,
         loaded::{PoolKey, Reach},
+        reverse,
     },
     stores::{self, Stores, Term},
 };
@@ -52,6 +59,8 @@ pub struct Observation {
     pub sender_problems: Vec<SenderProblem>,
     /// How far the pool's relays are with the domain.
     pub reach: Reach,
+    /// What the pool has found of the names of its addresses; `None`: nothing yet.
+    pub reverse: Option<Fact>,
     /// What DNS says about everything but keys.
     pub findings: Findings,
     /// What DNS says where the records of keys are, if the domain's names are aliases.
@@ -129,6 +138,8 @@ pub struct Findings {
     pub dmarc: Option<Finding>,
     /// The MX of the return path.
     pub return_path: Option<Finding>,
+    /// The domains that answers go to.
+    pub answers: Answers,
 }
 
 /// What a look at DNS, and what is published after it, depend on besides DNS. A look is good for as long
@@ -165,6 +176,7 @@ impl Observation {
             unusable_keys: Vec::new(),
             sender_problems: Vec::new(),
             reach: Reach::default(),
+            reverse: pool.and_then(reverse::stated),
             findings: Findings::default(),
             delegated: BTreeMap::new(),
             tsig: None,
@@ -243,6 +255,7 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
         generation,
         spec: domain.spec.clone(),
         previous: domain.status.clone().unwrap_or_default(),
+        reverse: pool.as_deref().and_then(reverse::stated),
         pool: pool.map(|pool| pool_facts(&pool)),
         rival,
         keys,
@@ -385,9 +398,15 @@ fn key_facts(secret: &Secret) -> Result<KeyFacts, String> {
     })
 }
 
-/// Asks DNS for everything `observation` is about, all at once.
-pub async fn look(resolver: &dyn Resolver, observation: &Observation) -> Look {
+/// Asks DNS for everything `observation` is about, and the hosts of MTA-STS policies, all at once.
+pub async fn look(
+    resolver: &dyn Resolver,
+    policies: &dyn PolicyHosts,
+    observation: &Observation,
+) -> Look {
     let spec = &observation.spec;
+    let hostname = observation.pool.as_ref().map(|pool| pool.hostname.as_str());
+    let answers = answers::look(resolver, policies, spec, hostname);
     let return_path = spec.return_path_domain();
     let keys = observation.keys.iter().map(|key| async {
         let looked = look_at_key(resolver, &spec.domain, key).await;
@@ -398,22 +417,21 @@ pub async fn look(resolver: &dyn Resolver, observation: &Observation) -> Look {
         let finding = dkim::check_at(resolver, &name, &key.public).await;
         Some((key.selector.clone(), finding))
     });
-    let (keys, delegated, spf, dmarc, return_path) = future::join5(
-        future::join_all(keys),
-        future::join_all(delegated),
+    let (keys, answers, spf, dmarc, return_path) = future::join5(
+        future::join(future::join_all(keys), future::join_all(delegated)),
+        answers,
         look_at_spf(resolver, observation, &return_path),
         look_at_dmarc(resolver, spec, &return_path),
-        async {
-            let pool = observation.pool.as_ref()?;
-            Some(return_path::check(resolver, &return_path, &pool.hostname).await)
-        },
+        async { Some(return_path::check(resolver, &return_path, hostname?).await) },
     )
     .await;
+    let (keys, delegated) = keys;
     Look {
         findings: Findings {
             spf,
             dmarc,
             return_path,
+            answers,
         },
         keys: keys.into_iter().collect(),
         delegated: delegated.into_iter().flatten().collect(),

@@ -27,6 +27,7 @@ use crate::{
     keys::{KeyState, Life},
 };
 
+mod answers;
 mod delegation;
 pub mod keys;
 mod verdict;
@@ -133,9 +134,11 @@ fn next_look(
     status: &SendingDomainStatus,
     now: Timestamp,
 ) -> Duration {
-    // Keys and relays are not cured by DNS; their changes wake the controller by themselves.
+    // Keys, relays and the names of the pool's addresses are not cured by looking here; their changes
+    // wake the controller by themselves.
     let cured_elsewhere = |condition: &Condition| {
-        [types::KEYS_READY, types::ROTATING].contains(&condition.type_.as_str())
+        [types::KEYS_READY, types::ROTATING, types::PTR_VERIFIED]
+            .contains(&condition.type_.as_str())
             || [reasons::WAITING_FOR_MEMBERS, reasons::SCALED_TO_ZERO]
                 .contains(&condition.reason.as_str())
     };
@@ -228,6 +231,8 @@ fn turned(observation: &Observation, fact: &Fact) -> Option<Notice> {
     let severity = match fact.status {
         // Its end is good news, and told by what came of it.
         Status::False if fact.type_ == types::ROTATING => return None,
+        // Told of the pool, once for all its domains.
+        Status::False if fact.type_ == types::PTR_VERIFIED => return None,
         Status::False if was_true => Severity::Warning,
         Status::True if !was_true && fact.type_ == types::READY => Severity::Normal,
         Status::True | Status::False | Status::Unknown => return None,

@@ -33,6 +33,9 @@ pub fn zone_file(records: &[RecordStatus]) -> String {
             RecordType::TXT => ("TXT", txt_data(&record.wanted)),
             RecordType::MX => ("MX", one_line(&record.wanted)),
             RecordType::CNAME => ("CNAME", one_line(&record.wanted)),
+            RecordType::A => ("A", one_line(&record.wanted)),
+            RecordType::AAAA => ("AAAA", one_line(&record.wanted)),
+            RecordType::PTR => ("PTR", one_line(&record.wanted)),
         };
         let name = one_line(&record.name);
         let _ = writeln!(out, "{name}. {ZONE_TTL} IN {type_} {data}");
@@ -72,11 +75,13 @@ fn quoted(octets: &[u8]) -> String {
 /// A record in one line: type, name and data, as one would read it out.
 #[must_use]
 pub fn record_line(record: &RecordStatus) -> String {
-    match record.r#type {
-        RecordType::TXT => format!("TXT {} {}", record.name, quoted(record.wanted.as_bytes())),
-        RecordType::MX => format!("MX {} {}", record.name, record.wanted),
-        RecordType::CNAME => format!("CNAME {} {}", record.name, record.wanted),
-    }
+    let text = match record.r#type {
+        RecordType::TXT => quoted(record.wanted.as_bytes()),
+        RecordType::MX | RecordType::CNAME | RecordType::A | RecordType::AAAA | RecordType::PTR => {
+            record.wanted.clone()
+        }
+    };
+    format!("{:?} {} {text}", record.r#type, record.name)
 }
 
 /// The records as a table with a header, columns aligned, one record a line and what to do below
@@ -115,11 +120,7 @@ fn row(record: &RecordStatus) -> [String; 5] {
     [
         state_name(record.state).to_owned(),
         purpose_name(record.purpose).to_owned(),
-        match record.r#type {
-            RecordType::TXT => "TXT".into(),
-            RecordType::MX => "MX".into(),
-            RecordType::CNAME => "CNAME".into(),
-        },
+        format!("{:?}", record.r#type),
         one_line(&record.name),
         shortened(&record.wanted),
     ]
@@ -162,6 +163,9 @@ pub const fn purpose_name(purpose: RecordPurpose) -> &'static str {
         RecordPurpose::DMARC => "DMARC",
         RecordPurpose::ReturnPath => "ReturnPath",
         RecordPurpose::EHLO => "EHLO",
+        RecordPurpose::PTR => "PTR",
+        RecordPurpose::MTASTS => "MTASTS",
+        RecordPurpose::TLSRPT => "TLSRPT",
     }
 }
 

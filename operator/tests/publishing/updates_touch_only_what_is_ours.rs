@@ -87,7 +87,8 @@ impl Dns {
                     .collect(),
                 _ => Vec::new(),
             },
-            RecordType::CNAME => Vec::new(),
+            // Never published by these domains.
+            RecordType::CNAME | RecordType::A | RecordType::AAAA | RecordType::PTR => Vec::new(),
         };
         found.sort();
         found

@@ -6,7 +6,7 @@ use postrider_crds::{
     relay_config::Admission,
 };
 
-use super::fails;
+use super::{answers, fails};
 use crate::{
     conditions::{Fact, Progress, Status},
     dns::Finding,
@@ -48,6 +48,9 @@ struct Checks {
     dkim: Fact,
     dmarc: Fact,
     return_path: Fact,
+    ptr: Fact,
+    mta_sts: Fact,
+    tls_rpt: Fact,
     rotating: Fact,
 }
 
@@ -70,6 +73,9 @@ pub(super) fn judge(
             observation.findings.dmarc.as_ref(),
         ),
         return_path: return_path(observation),
+        ptr: answers::ptr(observation),
+        mta_sts: answers::mta_sts(observation),
+        tls_rpt: answers::tls_rpt(observation),
         rotating: rotation.rotating,
     };
     let (mut ready, mut progress) = ready(observation, advanced, records, &checks);
@@ -96,6 +102,9 @@ pub(super) fn judge(
         checks.dkim,
         checks.dmarc,
         checks.return_path,
+        checks.ptr,
+        checks.mta_sts,
+        checks.tls_rpt,
         checks.rotating,
     ];
     Verdict {
@@ -148,7 +157,6 @@ fn complete(observation: &Observation) -> bool {
 
 fn spf(observation: &Observation) -> Fact {
     let requirement = observation.spec.verification.spf;
-    let pool_name = &observation.spec.pool_ref.name;
     let fact = |status, reason, message| Fact::new(types::SPF_VERIFIED, status, reason, message);
     if requirement != Requirement::Off {
         match &observation.pool {
@@ -160,9 +168,7 @@ fn spf(observation: &Observation) -> Fact {
                 );
             }
             Some(pool) if pool.egress.is_empty() => {
-                let message = format!(
-                    "spec.egress.addresses of RelayPool {pool_name} is empty; list there the addresses that receivers see"
-                );
+                let message = no_egress(observation);
                 return fact(Status::False, reasons::NO_EGRESS_ADDRESSES, message);
             }
             Some(_) => {}
@@ -246,12 +252,15 @@ fn required(
     finding: Option<&Finding>,
 ) -> Fact {
     match requirement {
-        Requirement::Off => {
-            let message = format!("not checked: {field} is Off");
-            Fact::new(type_, Status::True, reasons::NOT_REQUIRED, message)
-        }
+        Requirement::Off => not_required(type_, field),
         Requirement::Required | Requirement::Warn => from_finding(type_, finding),
     }
+}
+
+/// What is said of a check that the spec switches off.
+pub(super) fn not_required(type_: &'static str, field: &str) -> Fact {
+    let message = format!("not checked: {field} is Skip");
+    Fact::new(type_, Status::True, reasons::NOT_REQUIRED, message)
 }
 
 fn from_finding(type_: &'static str, finding: Option<&Finding>) -> Fact {
@@ -275,7 +284,16 @@ fn from_finding(type_: &'static str, finding: Option<&Finding>) -> Fact {
     Fact::new(type_, status, finding.reason, message)
 }
 
-fn no_pool(observation: &Observation) -> String {
+/// What to do about a pool that says nothing of its addresses.
+pub(super) fn no_egress(observation: &Observation) -> String {
+    let name = &observation.spec.pool_ref.name;
+    format!(
+        "spec.egress.addresses of RelayPool {name} is empty; list there the addresses that receivers see"
+    )
+}
+
+/// What to do about a pool that does not exist.
+pub(super) fn no_pool(observation: &Observation) -> String {
     let name = &observation.spec.pool_ref.name;
     format!(
         "RelayPool {name} does not exist in this namespace; create it or change spec.poolRef.name"
@@ -285,15 +303,20 @@ fn no_pool(observation: &Observation) -> String {
 /// The checks that decide.
 fn deciding<'a>(observation: &Observation, checks: &'a Checks) -> Vec<&'a Fact> {
     let verification = &observation.spec.verification;
-    let mut deciding = vec![&checks.dkim];
-    if verification.spf == Requirement::Required {
-        deciding.push(&checks.spf);
-    }
-    if verification.dmarc == Requirement::Required {
-        deciding.push(&checks.dmarc);
-    }
-    deciding.push(&checks.return_path);
-    deciding
+    let checks = [
+        (Requirement::Required, &checks.dkim),
+        (verification.spf, &checks.spf),
+        (verification.dmarc, &checks.dmarc),
+        (Requirement::Required, &checks.return_path),
+        (verification.ptr, &checks.ptr),
+        (verification.mta_sts, &checks.mta_sts),
+        (verification.tls_rpt, &checks.tls_rpt),
+    ];
+    checks
+        .into_iter()
+        .filter(|(requirement, _)| *requirement == Requirement::Required)
+        .map(|(_, fact)| fact)
+        .collect()
 }
 
 fn ready(
@@ -363,8 +386,12 @@ fn to_publish(
         RecordPurpose::DKIM | RecordPurpose::ReturnPath => true,
         RecordPurpose::SPF => verification.spf == Requirement::Required,
         RecordPurpose::DMARC => verification.dmarc == Requirement::Required,
-        RecordPurpose::EHLO => false,
+        RecordPurpose::MTASTS => verification.mta_sts == Requirement::Required,
+        RecordPurpose::TLSRPT => verification.tls_rpt == Requirement::Required,
+        RecordPurpose::EHLO | RecordPurpose::PTR => false,
     };
+    // A policy may be at fault whose record is as it should be.
+    let published = |record: &RecordStatus| record.seen.as_ref() == Some(&record.wanted);
     // The records of a successor and of a key that is retiring hold nothing up.
     let beside: Vec<String> = observation
         .keys
@@ -373,7 +400,10 @@ fn to_publish(
         .map(|key| key.selector.record_name(&observation.spec.domain))
         .collect();
     let mut open = records.iter().filter(|record| {
-        fails(record.state) && decides(record.purpose) && !beside.contains(&record.name)
+        fails(record.state)
+            && decides(record.purpose)
+            && !published(record)
+            && !beside.contains(&record.name)
     });
     let Some(first) = open.next() else {
         return (failed.reason, failed.message.clone());

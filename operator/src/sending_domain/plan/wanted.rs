@@ -1,5 +1,5 @@
 //! Every record to publish, wanted beside seen, in a fixed order: keys in the order of the spec, those
-//! that sign no more last, SPF, DMARC, the return path's MX.
+//! that sign no more last, SPF, DMARC, the return path's MX, MTA-STS, TLSRPT.
 
 use postrider_crds::{RecordPurpose, RecordState, RecordStatus, RecordType, Requirement};
 
@@ -8,7 +8,7 @@ use crate::{
     keys::{KeyState, Life},
     sending_domain::{
         observe::{KeyFacts, Observation},
-        plan::delegation,
+        plan::{answers, delegation},
         rotation,
     },
 };
@@ -23,6 +23,7 @@ pub fn records(observation: &Observation, advanced: &[Life]) -> Vec<RecordStatus
     records.extend(spf_record(observation));
     records.extend(dmarc_record(observation));
     records.extend(return_path_record(observation));
+    records.extend(answers::records(observation));
     records
 }
 
@@ -128,25 +129,35 @@ fn return_path_record(observation: &Observation) -> Option<RecordStatus> {
     Some(wanted.beside(observation.findings.return_path.as_ref(), observation))
 }
 
-struct Wanted {
-    kind: RecordType,
-    name: String,
-    text: String,
-    purpose: RecordPurpose,
+/// A record to publish on empty ground.
+pub(super) struct Wanted {
+    pub(super) kind: RecordType,
+    pub(super) name: String,
+    pub(super) text: String,
+    pub(super) purpose: RecordPurpose,
 }
 
 impl Wanted {
     /// This record beside what was found. While DNS gives no answer, name and text stay as they
     /// were: what was there before may have been worth keeping.
-    fn beside(self, finding: Option<&Finding>, observation: &Observation) -> RecordStatus {
+    pub(super) fn beside(
+        self,
+        finding: Option<&Finding>,
+        observation: &Observation,
+    ) -> RecordStatus {
         let (state, seen, message) = match finding {
             Some(finding) => (finding.state, finding.seen.clone(), finding.message.clone()),
             None => (RecordState::Unknown, None, "not looked up yet".to_owned()),
         };
         let (mut name, mut wanted) = (self.name, self.text);
         if state == RecordState::Unknown && self.purpose != RecordPurpose::DKIM {
+            // A policy may have been found at a parent.
+            let same = |record: &&RecordStatus| {
+                record.purpose == self.purpose
+                    && (self.purpose == RecordPurpose::DMARC || record.name == name)
+            };
             let mut before = observation.previous.records.iter();
-            if let Some(known) = before.find(|record| record.purpose == self.purpose) {
+            if let Some(known) = before.find(same) {
                 (name, wanted) = (known.name.clone(), known.wanted.clone());
             }
         }

@@ -134,6 +134,9 @@ fn endpoint(record: &PublishedRecord) -> Endpoint {
         RecordType::TXT => ("TXT", record.value.as_str()),
         RecordType::MX => ("MX", record.value.trim_end_matches('.')),
         RecordType::CNAME => ("CNAME", record.value.trim_end_matches('.')),
+        RecordType::A => ("A", record.value.as_str()),
+        RecordType::AAAA => ("AAAA", record.value.as_str()),
+        RecordType::PTR => ("PTR", record.value.trim_end_matches('.')),
     };
     Endpoint {
         dns_name: record.name.clone(),

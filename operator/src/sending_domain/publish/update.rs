@@ -155,6 +155,9 @@ pub fn name_of_registry(record: &PublishedRecord) -> Option<Name> {
         RecordType::TXT => "txt",
         RecordType::MX => "mx",
         RecordType::CNAME => "cname",
+        RecordType::A => "a",
+        RecordType::AAAA => "aaaa",
+        RecordType::PTR => "ptr",
     };
     name(&format!("_postrider-{kind}.{}", record.name))
 }
@@ -174,6 +177,9 @@ pub fn wire_type(kind: RecordType) -> WireType {
         RecordType::TXT => WireType::TXT,
         RecordType::MX => WireType::MX,
         RecordType::CNAME => WireType::CNAME,
+        RecordType::A => WireType::A,
+        RecordType::AAAA => WireType::AAAA,
+        RecordType::PTR => WireType::PTR,
     }
 }
 
@@ -211,6 +217,12 @@ fn rdata(kind: RecordType, value: &str) -> Option<RData> {
         RecordType::CNAME => {
             let target = name(value.trim_end_matches('.'))?;
             Some(RData::CNAME(rdata::CNAME(target)))
+        }
+        RecordType::A => Some(RData::A(rdata::A(value.parse().ok()?))),
+        RecordType::AAAA => Some(RData::AAAA(rdata::AAAA(value.parse().ok()?))),
+        RecordType::PTR => {
+            let target = name(value.trim_end_matches('.'))?;
+            Some(RData::PTR(rdata::PTR(target)))
         }
     }
 }

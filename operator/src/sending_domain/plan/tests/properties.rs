@@ -1,9 +1,10 @@
 //! What holds for every observation.
 
-use postrider_crds::{RecordState, relay_config::Admission};
+use postrider_crds::{DomainName, RecordState, Requirement, relay_config::Admission};
 use proptest::prelude::*;
 
 use super::*;
+use crate::sending_domain::answers::Answers;
 
 fn any_state() -> impl Strategy<Value = Option<RecordState>> {
     prop_oneof![
@@ -63,6 +64,7 @@ fn any_reach() -> impl Strategy<Value = Reach> {
 
 fn any_observation() -> impl Strategy<Value = Observation> {
     let findings = (any_state(), any_state(), any_state());
+    let optional = (any_state(), any_state(), any_state());
     let keys = proptest::collection::vec(any_key(), 4);
     let unverified = prop_oneof![Just("Hold"), Just("Reject"), Just("Send")];
     let admission = prop_oneof![
@@ -77,14 +79,24 @@ fn any_observation() -> impl Strategy<Value = Observation> {
         admission,
         any_reach(),
     );
-    (findings, keys, unverified, world).prop_map(|(findings, keys, unverified, world)| {
+    let all = (findings, optional, keys, unverified, world);
+    all.prop_map(|(findings, optional, keys, unverified, world)| {
         let mut observation = fresh();
         observation.spec.unverified = serde_json::from_value(unverified.into()).unwrap();
         observation.findings = Findings {
             spf: findings.0.map(finding),
             dmarc: findings.1.map(finding),
             return_path: findings.2.map(finding),
+            answers: Answers {
+                mta_sts: optional.0.map(|state| vec![answering(state)]),
+                tls_rpt: optional.1.map(|state| vec![answering(state)]),
+            },
         };
+        observation.reverse = optional.2.map(reverse);
+        let verification = &mut observation.spec.verification;
+        verification.ptr = Requirement::Required;
+        verification.mta_sts = Requirement::Required;
+        verification.tls_rpt = Requirement::Required;
         observation.keys = keys
             .into_iter()
             .flatten()
@@ -105,6 +117,23 @@ fn any_observation() -> impl Strategy<Value = Observation> {
     })
 }
 
+fn answering(state: RecordState) -> (DomainName, Finding) {
+    ("example.com".parse().unwrap(), finding(state))
+}
+
+/// What a pool says that has found `state` of the names of its addresses.
+fn reverse(state: RecordState) -> Fact {
+    let Finding {
+        reason, message, ..
+    } = finding(state);
+    let status = match state {
+        RecordState::Verified => Status::True,
+        RecordState::Unknown => Status::Unknown,
+        RecordState::Missing | RecordState::Mismatch | RecordState::Conflict => Status::False,
+    };
+    Fact::new(types::PTR_VERIFIED, status, reason, message)
+}
+
 /// `observation` with the answers named by `lost` not arriving.
 fn with_trouble(mut observation: Observation, lost: [bool; 8]) -> Observation {
     let unknown = || Some(finding(RecordState::Unknown));
@@ -114,6 +143,14 @@ fn with_trouble(mut observation: Observation, lost: [bool; 8]) -> Observation {
         }
     }
     let findings = &mut observation.findings;
+    if lost.last() == Some(&true) {
+        let answers = [&mut findings.answers.mta_sts, &mut findings.answers.tls_rpt];
+        for (_, answer) in answers.into_iter().flatten().flatten() {
+            *answer = finding(RecordState::Unknown);
+        }
+        let known = observation.reverse.is_some();
+        observation.reverse = known.then(|| reverse(RecordState::Unknown));
+    }
     for (slot, lost) in [
         &mut findings.spf,
         &mut findings.dmarc,

@@ -1,0 +1,198 @@
+//! What DNS says of how a pool shows itself: SPF of the names given in EHLO ([`super::ehlo`]) and the
+//! names of its addresses ([`super::reverse`]).
+//!
+//! Promises: nothing here decides whether a pool is Ready. DNS is asked when a look is due or the
+//! names or addresses have changed, and never for longer than [`LOOK_TIMEOUT`].
+
+use std::time::Duration;
+
+use futures::future;
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use postrider_crds::{
+    DomainName, EgressRange, RecordState, RecordStatus, RelayPool, condition::types,
+};
+
+use super::{
+    ehlo::{self, EhloNames},
+    reverse,
+};
+use crate::{
+    Context,
+    dns::{
+        Resolver,
+        reverse::{Expectation, Reverse},
+    },
+};
+
+/// Time between looks once all is verified.
+const SETTLED: Duration = Duration::from_secs(600);
+/// Shortest time between looks before.
+const UNSETTLED: Duration = Duration::from_secs(15);
+/// A look that takes longer is given up; a pool has more to do than to wait for DNS.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a look depends on besides DNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inputs {
+    names: Vec<DomainName>,
+    egress: Vec<EgressRange>,
+}
+
+/// What DNS says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolLook {
+    /// SPF of the names given in EHLO.
+    pub ehlo: EhloNames,
+    /// The names of the egress addresses.
+    pub reverse: Reverse,
+}
+
+impl Inputs {
+    /// What a look at `pool` depends on.
+    #[must_use]
+    pub fn of(pool: &RelayPool) -> Self {
+        Self {
+            names: ehlo::names(pool),
+            egress: pool.spec.egress.addresses.clone(),
+        }
+    }
+
+    pub(super) fn names(&self) -> &[DomainName] {
+        &self.names
+    }
+
+    pub(super) fn egress(&self) -> &[EgressRange] {
+        &self.egress
+    }
+
+    fn expectation(&self) -> Expectation<'_> {
+        Expectation {
+            egress: &self.egress,
+            names: &self.names,
+        }
+    }
+}
+
+impl PoolLook {
+    /// The records of `pool` to publish. While DNS gives no answer a record stays as `previous` has
+    /// it.
+    #[must_use]
+    pub fn records(&self, pool: &RelayPool, previous: &[RecordStatus]) -> Vec<RecordStatus> {
+        let egress = &pool.spec.egress.addresses;
+        let mut records = ehlo::records(&self.ehlo, egress, previous);
+        records.extend(reverse::records(&self.reverse, previous));
+        records
+    }
+
+    fn is_settled(&self) -> bool {
+        let ehlo = self.ehlo.0.iter().map(|(_, finding)| finding.as_ref());
+        let reverse = self.reverse.findings().map(Some);
+        let mut states = ehlo.chain(reverse).map(|finding| finding.map(|f| f.state));
+        states.all(|state| state == Some(RecordState::Verified))
+    }
+}
+
+/// Asks DNS about all of it, in no more than [`LOOK_TIMEOUT`].
+pub async fn look(resolver: &dyn Resolver, inputs: &Inputs) -> PoolLook {
+    let expected = inputs.expectation();
+    let (ehlo, reverse) = future::join(
+        tokio::time::timeout(LOOK_TIMEOUT, ehlo::look(resolver, inputs)),
+        tokio::time::timeout(LOOK_TIMEOUT, crate::dns::reverse::check(resolver, expected)),
+    )
+    .await;
+    PoolLook {
+        ehlo: ehlo.unwrap_or_else(|_| ehlo::unseen(inputs.names())),
+        reverse: reverse.unwrap_or_else(|_| Reverse::unseen(expected)),
+    }
+}
+
+/// What DNS says, by a look that is still good or by a new one, and when the next is due, in
+/// monotonic time.
+pub(super) async fn look_when_due(ctx: &Context, pool: &RelayPool) -> (PoolLook, Duration) {
+    let inputs = Inputs::of(pool);
+    let uid = pool.uid().unwrap_or_default();
+    let started = ctx.clock.monotonic();
+    if let Some(kept) = ctx.pool_looks.recall(&uid, &inputs, started) {
+        return kept;
+    }
+    let seen = look(ctx.resolver.as_ref(), &inputs).await;
+    let wait = match inputs.egress.is_empty() || seen.is_settled() {
+        true => SETTLED,
+        false => unsettled(pool, ctx.now()),
+    };
+    let due = ctx.clock.monotonic() + wait;
+    ctx.pool_looks.keep(uid, inputs, seen.clone(), due);
+    (seen, due)
+}
+
+/// The sooner the fresher the news: a quarter of the time since the conditions have last changed.
+fn unsettled(pool: &RelayPool, now: Timestamp) -> Duration {
+    let conditions = pool.status.iter().flat_map(|status| &status.conditions);
+    let ours = [types::EHLO_VERIFIED, types::PTR_VERIFIED];
+    let changed = conditions
+        .filter(|condition| ours.contains(&condition.type_.as_str()))
+        .map(|condition| condition.last_transition_time.0)
+        .max();
+    let age = changed.map_or(0, |changed| now.as_second() - changed.as_second());
+    let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
+    (age / 4).clamp(UNSETTLED, SETTLED)
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_crds::RelayPoolStatus;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        conditions::{Fact, Status, merge},
+        dns::fake::FakeResolver,
+    };
+
+    fn pool() -> RelayPool {
+        let spec =
+            json!({"hostname": "mail.example.net", "egress": {"addresses": ["203.0.113.10"]}});
+        RelayPool::new("default", serde_json::from_value(spec).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_look_is_settled_when_all_of_it_is_verified() {
+        let inputs = Inputs::of(&pool());
+        let mut resolver = FakeResolver::default()
+            .with_txt("mail.example.net", &["v=spf1 ip4:203.0.113.10 -all"])
+            .with_addresses("mail.example.net", &["203.0.113.10"]);
+        assert!(!look(&resolver, &inputs).await.is_settled());
+        let address = "203.0.113.10".parse().unwrap();
+        resolver
+            .ptr
+            .insert(address, vec!["mail.example.net".into()]);
+        let seen = look(&resolver, &inputs).await;
+        assert!(seen.is_settled());
+        let records = seen.records(&pool(), &[]);
+        let kinds: Vec<_> = records
+            .iter()
+            .map(|r| format!("{:?} {:?}", r.purpose, r.r#type))
+            .collect();
+        assert_eq!(kinds, ["EHLO TXT", "PTR A", "PTR PTR"]);
+    }
+
+    #[test]
+    fn looks_slow_down_with_the_age_of_the_trouble() {
+        let mut pool = pool();
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        assert_eq!(unsettled(&pool, at(0)), UNSETTLED);
+        let fact = Fact::new(types::PTR_VERIFIED, Status::False, "RecordMissing", "-");
+        pool.status = Some(RelayPoolStatus {
+            conditions: merge(&[], &[fact], 1, at(0)),
+            ..RelayPoolStatus::default()
+        });
+        for (age, wait) in [(10, 15), (100, 25), (1_000, 250), (100_000, 600), (-5, 15)] {
+            assert_eq!(
+                unsettled(&pool, at(age)),
+                Duration::from_secs(wait),
+                "{age}"
+            );
+        }
+    }
+}
