@@ -74,6 +74,8 @@ pub mod reasons {
     pub const POLICY_UNAVAILABLE: &str = "PolicyUnavailable";
     /// DNS gave no answer, so nothing is known.
     pub const DNS_UNAVAILABLE: &str = "DNSUnavailable";
+    /// None of a zone's name servers can be reached from here.
+    pub const AUTHORITY_UNREACHABLE: &str = "AuthorityUnreachable";
     /// Records of the domain still have to be published.
     pub const RECORDS_MISSING: &str = "RecordsMissing";
     /// Keys exist.

@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use postrider_crds::RecordType;
 use postrider_e2e::{
     cluster::Cache,
     peers::{Nsd, StopOnDrop, dns::Zone, loopback},
@@ -18,7 +19,7 @@ use postrider_e2e::{
 use postrider_operator::{
     dns::{
         HickoryResolver, Resolver as _, Sight,
-        authority::{Authorities, AuthoritySettings, Said, ZoneServer},
+        authority::{Agreement, Authorities, AuthoritySettings, Said, ZoneServer},
     },
     metrics::Metrics,
 };
@@ -31,13 +32,15 @@ fn host(n: u8) -> IpAddr {
     loopback(n).into()
 }
 
-/// The zone with three name servers, the record there or not.
+/// The zone with four name servers, the record there or not.
 fn shop() -> Zone {
     Zone::new("shop.test")
         .negative_ttl(77)
         .name_server("ns1", host(2))
         .name_server("ns2", host(3))
         .name_server("ns3", host(4))
+        .name_server("ns4", host(5))
+        .mx("bounce", 10, "mail.relays.test")
 }
 
 fn zones(with_record: bool) -> Vec<Zone> {
@@ -85,7 +88,7 @@ fn resolver(settings: AuthoritySettings) -> HickoryResolver {
 }
 
 async fn sight(resolver: &HickoryResolver, name: &str) -> Sight {
-    let authorities = resolver.authorities(name).await;
+    let authorities = resolver.authorities(name, RecordType::TXT).await;
     authorities.sight(|texts| texts == [RECORD.to_owned()])
 }
 
@@ -93,7 +96,7 @@ async fn sight(resolver: &HickoryResolver, name: &str) -> Sight {
 fn problem(sight: Sight) -> (Option<bool>, String) {
     match sight {
         Sight::Elsewise { some, problem, .. } => (Some(some), problem),
-        Sight::Unsure { problem } => (None, problem),
+        Sight::Unsure { problem } | Sight::Unreachable { problem, .. } => (None, problem),
         other => panic!("{other:?}"),
     }
 }
@@ -121,6 +124,7 @@ async fn every_server_of_a_zone_is_asked_and_each_way_of_being_wrong_is_named() 
     let both: Vec<Zone> = zones(true).into_iter().chain([keys()]).collect();
     servers.start(3, &both).await;
     let third = servers.start(4, &zones(true)).await;
+    servers.start(5, &zones(true)).await;
     let asks = resolver(AuthoritySettings {
         port: PORT,
         servers: Vec::new(),
@@ -133,10 +137,12 @@ async fn every_server_of_a_zone_is_asked_and_each_way_of_being_wrong_is_named() 
     assert!(nowhere.1.contains("does not exist"), "{}", nowhere.1);
 
     // An answer that does not fit a datagram comes over TCP.
-    let Authorities::Answered { answers, .. } = asks.authorities("long.shop.test").await else {
+    let Authorities::Answered { answers, .. } =
+        asks.authorities("long.shop.test", RecordType::TXT).await
+    else {
         panic!("no servers");
     };
-    assert_eq!(answers.len(), 3);
+    assert_eq!(answers.len(), 4);
     for answer in answers {
         let Said::Records { texts, .. } = answer.said else {
             panic!("{answer:?}");
@@ -148,7 +154,7 @@ async fn every_server_of_a_zone_is_asked_and_each_way_of_being_wrong_is_named() 
     let alias = sight(&asks, "alias._domainkey.shop.test").await;
     assert_eq!(alias, Sight::Everywhere { cached: 999 });
 
-    // One of three is behind.
+    // One of four is behind.
     third.stop().await.unwrap();
     let third = servers.start(4, &zones(false)).await;
     let (some, stale) = problem(sight(&asks, NAME).await);
@@ -159,18 +165,41 @@ async fn every_server_of_a_zone_is_asked_and_each_way_of_being_wrong_is_named() 
         format!("ns3.shop.test ({at}) answers that the name does not exist")
     );
 
-    // One of three serves another zone.
+    let split = Agreement::Split(format!(
+        "the name servers ns1.shop.test ({}) and ns3.shop.test ({at}) answer differently",
+        SocketAddr::new(host(2), PORT)
+    ));
+    let behind = asks.authorities(NAME, RecordType::TXT).await;
+    assert_eq!(behind.agreement(), split);
+    let exchanges = asks.authorities("bounce.shop.test", RecordType::MX).await;
+    let same = Agreement::Same(vec!["10 mail.relays.test.".into()]);
+    assert_eq!(exchanges.agreement(), same);
+
+    // One of four serves another zone.
     third.stop().await.unwrap();
     let third = servers.start(4, &[Zone::new("other.test")]).await;
     let (some, lame) = problem(sight(&asks, NAME).await);
     assert_eq!(some, None);
     assert_eq!(lame, format!("ns3.shop.test ({at}) answered REFUSED"));
 
-    // One of three is not there.
+    // One of four is not there.
     third.stop().await.unwrap();
     let (some, gone) = problem(sight(&asks, NAME).await);
     assert_eq!(some, None);
     assert!(gone.contains("ns3.shop.test"), "{gone}");
+
+    // As behind a firewall: the resolver knows the servers, and none can be reached.
+    let walled = resolver(AuthoritySettings {
+        port: 5_999,
+        servers: Vec::new(),
+    });
+    match sight(&walled, NAME).await {
+        Sight::Unreachable { cached, problem } => {
+            assert_eq!(cached, 77);
+            assert!(problem.contains("ns1.shop.test"), "{problem}");
+        }
+        other => panic!("{other:?}"),
+    }
 
     // Where the servers are named by hand, the zone's own are not asked.
     let server = |n: u8| ZoneServer {

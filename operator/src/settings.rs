@@ -52,6 +52,19 @@ pub struct DnsSettings {
     /// a TTL asks for it.
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     pub propagation_minimum: postrider_crds::Duration,
+    /// Where none of a zone's name servers can be reached, take the resolver's word for a DKIM record
+    /// once it has had it for this long, and for as long as any cache may have something else. A
+    /// server that is behind the others may go unnoticed. Absent: wait for the name servers.
+    #[arg(long, value_name = "DURATION", value_parser = longer_than_nothing)]
+    pub trust_resolver_after: Option<postrider_crds::Duration>,
+}
+
+fn longer_than_nothing(value: &str) -> Result<postrider_crds::Duration, String> {
+    let duration: postrider_crds::Duration = value.parse().map_err(|error| format!("{error}"))?;
+    match duration.as_secs() {
+        0 => Err("must be longer than 0s; leave it out to wait for the name servers".into()),
+        _ => Ok(duration),
+    }
 }
 
 impl DnsSettings {
@@ -130,6 +143,7 @@ mod tests {
         let authority = settings.dns.authority();
         assert_eq!((authority.port, authority.servers.len()), (53, 2));
         assert_eq!(settings.dns.propagation_minimum.as_secs(), 60);
+        assert_eq!(settings.dns.trust_resolver_after, None);
     }
 
     #[test]
@@ -150,6 +164,10 @@ mod tests {
                 "\"ns1\" is no ADDRESS:PORT",
             ),
             (&["--relay-image=x", "--propagation-minimum=1x"][..], "1x"),
+            (
+                &["--relay-image=x", "--trust-resolver-after=0s"][..],
+                "longer than 0s",
+            ),
             (&[][..], "--relay-image"),
         ] {
             let error = parse(arguments).expect_err(part).to_string();

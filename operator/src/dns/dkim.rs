@@ -7,7 +7,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mail_auth::common::{parse::TxtRecordParser as _, verify::DomainKey};
 use postrider_crds::{
-    DomainName, RecordState, Selector, condition::reasons, relay_config::KeyAlgorithm,
+    DomainName, RecordState, RecordType, Selector, condition::reasons, relay_config::KeyAlgorithm,
 };
 
 use super::{Answer, Finding, Resolver, Sight, tags};
@@ -50,7 +50,7 @@ pub async fn sight(
     key: &PublicKey,
 ) -> Sight {
     let name = selector.record_name(domain);
-    let authorities = resolver.authorities(&name).await;
+    let authorities = resolver.authorities(&name, RecordType::TXT).await;
     authorities.sight(|texts| match texts {
         [record] => judge(record, key).state == RecordState::Verified,
         _ => false,
@@ -81,10 +81,17 @@ pub fn corrected(finding: Finding, sight: &Sight, key: &PublicKey) -> Finding {
             message: problem.clone(),
             ..finding
         },
+        Sight::Unreachable { problem, .. } if failing => Finding {
+            state: RecordState::Unknown,
+            reason: reasons::AUTHORITY_UNREACHABLE,
+            message: format!("{problem}, and the resolver says: {}", finding.message),
+            ..finding
+        },
         Sight::NotLooked
         | Sight::Everywhere { .. }
         | Sight::Elsewise { .. }
-        | Sight::Unsure { .. } => finding,
+        | Sight::Unsure { .. }
+        | Sight::Unreachable { .. } => finding,
     }
 }
 

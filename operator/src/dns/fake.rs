@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, future, future::BoxFuture};
+use postrider_crds::RecordType;
 
 use super::{
     authority::{Authorities, Said, ServerAnswer, Trouble},
@@ -121,8 +122,18 @@ impl Resolver for FakeResolver {
         future::ready(answer).boxed()
     }
 
-    fn authorities<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Authorities> {
-        let said = match self.answer(name, self.txt.get(name).cloned()) {
+    fn authorities<'a>(&'a self, name: &'a str, kind: RecordType) -> BoxFuture<'a, Authorities> {
+        let records = match kind {
+            RecordType::MX => self.mx.get(name).map(|records| {
+                let text = |(preference, host): &(u16, String)| format!("{preference} {host}.");
+                records.iter().map(text).collect()
+            }),
+            RecordType::TXT | RecordType::CNAME => self.txt.get(name).cloned(),
+            RecordType::A | RecordType::AAAA | RecordType::PTR => {
+                unreachable!("no test asks name servers for {kind:?}")
+            }
+        };
+        let said = match self.answer(name, records) {
             Answer::Found { records, ttl } => Said::Records {
                 texts: records,
                 ttl,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
+use postrider_crds::RecordType;
 
 use super::{
     authority::Authorities,
@@ -60,8 +61,8 @@ impl Resolver for Memo<'_> {
         once(&self.ptr, address, move || self.inner.ptr(address)).boxed()
     }
 
-    fn authorities<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Authorities> {
-        self.inner.authorities(name)
+    fn authorities<'a>(&'a self, name: &'a str, kind: RecordType) -> BoxFuture<'a, Authorities> {
+        self.inner.authorities(name, kind)
     }
 }
 

@@ -10,6 +10,7 @@
 use postrider_crds::{RecordState, condition::reasons};
 
 pub mod authority;
+pub mod confirm;
 pub mod dkim;
 pub mod dmarc;
 mod exchanges;

@@ -25,6 +25,7 @@ use hickory_resolver::{
     },
     system_conf::read_system_conf,
 };
+use postrider_crds::RecordType as Kind;
 use rustls::crypto::aws_lc_rs;
 
 use super::authority::{Authorities, AuthoritySettings, walk::Walk};
@@ -135,8 +136,9 @@ pub trait Resolver: Send + Sync {
     fn ipv6<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Answer<IpAddr>>;
     /// Names an address maps back to, lower case, without trailing dot.
     fn ptr(&self, address: IpAddr) -> BoxFuture<'_, Answer<String>>;
-    /// What each name server of the name's zone says of its TXT records.
-    fn authorities<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Authorities>;
+    /// What each name server of the name's zone says of its TXT or MX records, the latter as text:
+    /// `10 mail.example.net.`
+    fn authorities<'a>(&'a self, name: &'a str, kind: Kind) -> BoxFuture<'a, Authorities>;
 }
 
 /// Why a resolver cannot be set up.
@@ -150,10 +152,13 @@ pub enum ResolverError {
     Setup(NetError),
 }
 
-/// [`Resolver`] on hickory: UDP, and TCP where an answer is truncated.
+/// [`Resolver`] on hickory: UDP, and TCP where an answer is truncated; without EDNS where a server does
+/// not know it or something on the way drops it (RFC 6891 §7, §6.2.5).
 #[derive(Clone)]
 pub struct HickoryResolver {
     inner: TokioResolver,
+    /// The same without EDNS.
+    plain: TokioResolver,
     servers: Arc<str>,
     authorities: AuthoritySettings,
     metrics: Arc<Metrics>,
@@ -181,12 +186,16 @@ impl HickoryResolver {
         };
         let label = describe(&name_servers);
         let config = ResolverConfig::from_name_servers(name_servers);
-        let mut builder =
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = options();
-        builder = builder.with_tls_config(no_tls());
+        let build = |options| {
+            let provider = TokioRuntimeProvider::default();
+            let mut builder = TokioResolver::builder_with_config(config.clone(), provider);
+            *builder.options_mut() = options;
+            let built = builder.with_tls_config(no_tls()).build();
+            built.map_err(ResolverError::Setup)
+        };
         Ok(Self {
-            inner: builder.build().map_err(ResolverError::Setup)?,
+            inner: build(options())?,
+            plain: build(without_edns())?,
             servers: label.into(),
             authorities: AuthoritySettings::default(),
             metrics,
@@ -211,7 +220,15 @@ impl HickoryResolver {
         let answer = match name {
             Err(kind) => self.unavailable(kind),
             Ok(name) => {
-                let lookup = self.inner.lookup(name, record_type);
+                let lookup = async {
+                    let first = self.inner.lookup(name.clone(), record_type).await;
+                    match first {
+                        Err(error) if may_be_edns(&error) => {
+                            self.plain.lookup(name, record_type).await
+                        }
+                        first => first,
+                    }
+                };
                 match tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await {
                     Err(_) => self.unavailable(FailureKind::Timeout),
                     Ok(Ok(lookup)) => found(lookup.answers(), pick),
@@ -297,14 +314,15 @@ impl Resolver for HickoryResolver {
         .boxed()
     }
 
-    fn authorities<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Authorities> {
+    fn authorities<'a>(&'a self, name: &'a str, kind: Kind) -> BoxFuture<'a, Authorities> {
         async move {
             let walk = Walk {
                 resolver: &self.inner,
+                plain: &self.plain,
                 settings: &self.authorities,
             };
             let authorities = match absolute(name) {
-                Ok(name) => walk.txt(name).await,
+                Ok(name) => walk.ask(name, wire(kind)).await,
                 Err(kind) => Authorities::Unknown(format!("{name} {}", kind.text())),
             };
             self.metrics.dns_lookup(match &authorities {
@@ -346,6 +364,20 @@ fn in_order(answer: Answer<MailExchange>) -> Answer<MailExchange> {
     }
 }
 
+/// True for what a question may have met because of its EDNS.
+pub(super) fn may_be_edns(error: &NetError) -> bool {
+    let code = match error {
+        NetError::Timeout | NetError::Proto(_) => return true,
+        NetError::Dns(DnsError::ResponseCode(code)) => *code,
+        NetError::Dns(DnsError::NoRecordsFound(none)) => none.response_code,
+        _ => return false,
+    };
+    matches!(
+        code,
+        ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS
+    )
+}
+
 fn kind_of_code(code: ResponseCode) -> FailureKind {
     match code {
         ResponseCode::ServFail => FailureKind::ServerFailure,
@@ -366,7 +398,18 @@ pub(super) fn reverse_name(address: IpAddr) -> String {
     plain(&Name::from(address))
 }
 
-fn plain(name: &Name) -> String {
+const fn wire(kind: Kind) -> RecordType {
+    match kind {
+        Kind::TXT => RecordType::TXT,
+        Kind::MX => RecordType::MX,
+        Kind::CNAME => RecordType::CNAME,
+        Kind::A => RecordType::A,
+        Kind::AAAA => RecordType::AAAA,
+        Kind::PTR => RecordType::PTR,
+    }
+}
+
+pub(super) fn plain(name: &Name) -> String {
     let text = name.to_lowercase().to_ascii();
     text.strip_suffix('.').unwrap_or(&text).to_owned()
 }
@@ -400,6 +443,12 @@ fn options() -> ResolverOpts {
     options.use_hosts_file = ResolveHosts::Never;
     options.cache_size = 0;
     options.negative_max_ttl = Some(Duration::ZERO);
+    options
+}
+
+fn without_edns() -> ResolverOpts {
+    let mut options = options();
+    options.edns0 = false;
     options
 }
 

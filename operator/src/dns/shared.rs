@@ -18,6 +18,7 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared, WeakShared},
 };
+use postrider_crds::RecordType;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -173,10 +174,10 @@ impl Resolver for SharedResolver {
     }
 
     /// Never shared: what each server says now is the question.
-    fn authorities<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Authorities> {
+    fn authorities<'a>(&'a self, name: &'a str, kind: RecordType) -> BoxFuture<'a, Authorities> {
         async move {
             let _turn = self.asked.acquire().await.ok();
-            self.inner.authorities(name).await
+            self.inner.authorities(name, kind).await
         }
         .boxed()
     }
@@ -248,8 +249,12 @@ mod tests {
             self.inner.ptr(address)
         }
 
-        fn authorities<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Authorities> {
-            self.inner.authorities(name)
+        fn authorities<'a>(
+            &'a self,
+            name: &'a str,
+            kind: RecordType,
+        ) -> BoxFuture<'a, Authorities> {
+            self.inner.authorities(name, kind)
         }
     }
 

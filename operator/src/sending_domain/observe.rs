@@ -10,7 +10,7 @@ use futures::future;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use postrider_crds::{
-    DomainName, Duration, EgressRange, RelayPool, Requirement, Selector, SendingDomain,
+    DomainName, Duration, EgressRange, RecordType, RelayPool, Requirement, Selector, SendingDomain,
     SendingDomainSpec, SendingDomainStatus, relay_config::KeyAlgorithm,
 };
 
@@ -23,7 +23,13 @@ use super::{
 use crate::{
     Context, Error,
     conditions::Fact,
-    dns::{Finding, PolicyHosts, Resolver, Sight, dkim, dkim::PublicKey, dmarc, return_path, spf},
+    dns::{
+        Finding, PolicyHosts, Resolver, Sight,
+        confirm::{Question, confirmed},
+        dkim,
+        dkim::PublicKey,
+        dmarc, return_path, spf,
+    },
     keys::{self, DkimKey, KeyState, Life},
     relay_pool::{
         credentials::{self, SenderProblem, senders},
@@ -33,6 +39,10 @@ use crate::{
     },
     stores::{self, Stores, Term},
 };
+
+/// Names at which a DMARC policy may be, from the domain's own upwards, that name servers are asked
+/// about.
+const MAX_ABOVE: usize = 4;
 
 /// All that a plan is made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +81,9 @@ pub struct Observation {
     pub closing: Option<Wait>,
     /// Seconds between a key's record on every name server and the key's use, at least.
     pub floor: u32,
+    /// Seconds after which the resolver's word is taken for a key's record where no name server can be
+    /// reached; `None`: never.
+    pub trust_resolver_after: Option<u32>,
 }
 
 /// A key Secret that cannot be used.
@@ -182,6 +195,7 @@ impl Observation {
             tsig: None,
             closing: None,
             floor: 0,
+            trust_resolver_after: None,
         }
     }
 
@@ -266,8 +280,13 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
         delegated: BTreeMap::new(),
         tsig: tsig(domain, &namespace, &ctx.stores),
         closing: None,
-        floor: u32::try_from(ctx.settings.dns.propagation_minimum.as_secs()).unwrap_or(u32::MAX),
+        floor: seconds(ctx.settings.dns.propagation_minimum),
+        trust_resolver_after: ctx.settings.dns.trust_resolver_after.map(seconds),
     })
+}
+
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// The version of the Secret that `spec.publish.rfc2136` names.
@@ -422,7 +441,7 @@ pub async fn look(
         answers,
         look_at_spf(resolver, observation, &return_path),
         look_at_dmarc(resolver, spec, &return_path),
-        async { Some(return_path::check(resolver, &return_path, hostname?).await) },
+        look_at_return_path(resolver, observation, &return_path),
     )
     .await;
     let (keys, delegated) = keys;
@@ -480,7 +499,13 @@ async fn look_at_spf(
         egress: &pool.egress,
         helo: &return_path::pool_host(&pool.hostname),
     };
-    Some(spf::check(resolver, expected).await)
+    let finding = spf::check(resolver, expected).await;
+    let question = Question {
+        names: vec![return_path.to_string()],
+        kind: RecordType::TXT,
+        mark: "v=spf1",
+    };
+    Some(confirmed(resolver, finding, &question).await)
 }
 
 async fn look_at_dmarc(
@@ -496,7 +521,33 @@ async fn look_at_dmarc(
         return_path,
         minimum: spec.verification.minimum_dmarc_policy,
     };
-    Some(dmarc::check(resolver, expected).await)
+    let finding = dmarc::check(resolver, expected).await;
+    let labels: Vec<&str> = spec.domain.labels().collect();
+    let above = (0..labels.len().saturating_sub(1)).take(MAX_ABOVE);
+    let parents = above.filter_map(|first| labels.get(first..));
+    let question = Question {
+        names: parents
+            .map(|labels| format!("_dmarc.{}", labels.join(".")))
+            .collect(),
+        kind: RecordType::TXT,
+        mark: "v=DMARC1",
+    };
+    Some(confirmed(resolver, finding, &question).await)
+}
+
+async fn look_at_return_path(
+    resolver: &dyn Resolver,
+    observation: &Observation,
+    return_path: &DomainName,
+) -> Option<Finding> {
+    let pool = observation.pool.as_ref()?;
+    let finding = return_path::check(resolver, return_path, &pool.hostname).await;
+    let question = Question {
+        names: vec![return_path.to_string()],
+        kind: RecordType::MX,
+        mark: "",
+    };
+    Some(confirmed(resolver, finding, &question).await)
 }
 
 #[cfg(test)]

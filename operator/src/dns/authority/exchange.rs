@@ -1,5 +1,5 @@
 //! One question to one address of a name server: UDP, TCP where the answer is truncated, without
-//! EDNS where the server does not know it.
+//! EDNS where the server does not know it or something on the way drops what is large.
 
 use std::{
     io,
@@ -21,8 +21,9 @@ use super::Trouble;
 
 /// Wait for one datagram.
 const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(2);
-/// Datagrams sent: one may be lost.
-const DATAGRAMS: usize = 2;
+/// Datagrams sent while none is answered: one may be lost, and what carries EDNS, or its answer of more
+/// than 512 octets, may be dropped by something on the way (RFC 6891 §6.2.5).
+const DATAGRAMS: [Extension; 3] = [Extension::Edns, Extension::Plain, Extension::Plain];
 /// Wait for an answer over TCP.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(4);
 /// Largest datagram asked for: what passes without fragments (DNS flag day 2020).
@@ -44,15 +45,7 @@ pub(super) async fn ask(
     name: &Name,
     kind: RecordType,
 ) -> Result<Message, Trouble> {
-    let mut answer = ask_once(address, name, kind, Extension::Edns).await?;
-    // RFC 6891 §7: a server that does not know EDNS says so in one of these ways.
-    let without_edns = matches!(
-        answer.metadata.response_code,
-        ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS
-    );
-    if without_edns {
-        answer = ask_once(address, name, kind, Extension::Plain).await?;
-    }
+    let answer = answer_of(address, name, kind).await?;
     match answer.metadata.response_code {
         ResponseCode::NoError | ResponseCode::NXDomain if !answer.metadata.authoritative => {
             Err(Trouble::Lame)
@@ -64,20 +57,17 @@ pub(super) async fn ask(
     }
 }
 
-async fn ask_once(
-    address: SocketAddr,
-    name: &Name,
-    kind: RecordType,
-    extension: Extension,
-) -> Result<Message, Trouble> {
-    let (question, octets) = question(name, kind, extension)?;
+async fn answer_of(address: SocketAddr, name: &Name, kind: RecordType) -> Result<Message, Trouble> {
     let mut last = Trouble::Timeout;
-    for _ in 0..DATAGRAMS {
+    for extension in DATAGRAMS {
+        let (question, octets) = question(name, kind, extension)?;
         let exchange = over_udp(address, &question, &octets);
         match timeout(DATAGRAM_TIMEOUT, exchange).await {
             Ok(Ok(answer)) if answer.metadata.truncation => {
                 return over_tcp(address, &question, &octets).await;
             }
+            // RFC 6891 §7: so says a server that does not know EDNS.
+            Ok(Ok(answer)) if extension == Extension::Edns && is_taken_amiss(&answer) => {}
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(Trouble::NoRoute)) => return Err(Trouble::NoRoute),
             Ok(Err(trouble)) => last = trouble,
@@ -85,6 +75,13 @@ async fn ask_once(
         }
     }
     Err(last)
+}
+
+fn is_taken_amiss(answer: &Message) -> bool {
+    matches!(
+        answer.metadata.response_code,
+        ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS
+    )
 }
 
 fn question(

@@ -170,6 +170,38 @@ pub enum Sight {
         /// Which server, and what it did.
         problem: String,
     },
+    /// None can be reached from here.
+    Unreachable {
+        /// Seconds for which caches may have something else, by what the resolver knows of the zone.
+        cached: u32,
+        /// Which server, and what it did.
+        problem: String,
+    },
+}
+
+/// What the servers of a zone agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Agreement {
+    /// All that answered say the same: these texts, or none.
+    Same(Vec<String>),
+    /// They do not; which two.
+    Split(String),
+    /// None gave an answer; which, and what it did.
+    Silent(String),
+}
+
+impl Trouble {
+    /// True when nothing was heard, as behind a firewall.
+    const fn is_silence(self) -> bool {
+        match self {
+            Self::Timeout | Self::Unreachable | Self::NoRoute => true,
+            Self::ServerFailure
+            | Self::Refused
+            | Self::ErrorResponse
+            | Self::Lame
+            | Self::BadAnswer => false,
+        }
+    }
 }
 
 impl Authorities {
@@ -186,6 +218,11 @@ impl Authorities {
         };
         let (mut some, mut longest) = (false, cached);
         let (mut other, mut silent) = (None, None);
+        let unheard = |answer: &ServerAnswer| match answer.said {
+            Said::Nothing(trouble) => trouble.is_silence(),
+            Said::Records { .. } | Said::NoData | Said::NxDomain => false,
+        };
+        let unreachable = answers.iter().all(unheard);
         for answer in answers {
             let server = &answer.server;
             match &answer.said {
@@ -213,8 +250,39 @@ impl Authorities {
                 some,
                 problem,
             },
+            (None, Some(problem)) if unreachable => Sight::Unreachable { cached, problem },
             (None, Some(problem)) => Sight::Unsure { problem },
             (None, None) => Sight::Everywhere { cached: longest },
+        }
+    }
+
+    /// What those that answered agree on, whatever is wanted.
+    #[must_use]
+    pub fn agreement(&self) -> Agreement {
+        let answers = match self {
+            Self::Unknown(problem) => return Agreement::Silent(problem.clone()),
+            Self::Answered { answers, .. } => answers,
+        };
+        let texts = |answer: &ServerAnswer| match &answer.said {
+            Said::Records { texts, .. } => Some(texts.clone()),
+            Said::NoData | Said::NxDomain => Some(Vec::new()),
+            Said::Nothing(_) => None,
+        };
+        let mut heard = answers
+            .iter()
+            .filter_map(|answer| Some((&answer.server, texts(answer)?)));
+        let Some((first, agreed)) = heard.next() else {
+            let silent = answers.first().map(|answer| match &answer.said {
+                Said::Nothing(trouble) => format!("{} {trouble}", answer.server),
+                Said::Records { .. } | Said::NoData | Said::NxDomain => String::new(),
+            });
+            return Agreement::Silent(silent.unwrap_or_default());
+        };
+        match heard.find(|(_, other)| *other != agreed) {
+            Some((other, _)) => Agreement::Split(format!(
+                "the name servers {first} and {other} answer differently"
+            )),
+            None => Agreement::Same(agreed),
         }
     }
 }

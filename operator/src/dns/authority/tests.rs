@@ -5,7 +5,11 @@ use hickory_resolver::proto::{
     op::{Message, OpCode, ResponseCode},
     rr::{Name, RData, Record, RecordType, rdata::TXT},
 };
-use tokio::{net::UdpSocket, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, UdpSocket},
+    task::JoinSet,
+};
 
 use super::*;
 
@@ -73,8 +77,56 @@ fn table_of_sights() {
         let sight = answered(&answers).sight(|texts| texts == [WANTED.to_owned()]);
         assert_eq!(sight, wanted, "{answers:?}");
     }
+    let silent = answered(&[
+        ("a", Said::Nothing(Trouble::Timeout)),
+        ("b", Said::Nothing(Trouble::Unreachable)),
+    ]);
+    let unreachable = Sight::Unreachable {
+        cached: 300,
+        problem: "a did not answer in time".into(),
+    };
+    assert_eq!(silent.sight(|_| true), unreachable, "as behind a firewall");
+    for heard in [Trouble::Lame, Trouble::Refused, Trouble::ServerFailure] {
+        let one = answered(&[
+            ("a", Said::Nothing(heard)),
+            ("b", Said::Nothing(Trouble::Timeout)),
+        ]);
+        let sight = one.sight(|_| true);
+        assert!(
+            matches!(sight, Sight::Unsure { .. }),
+            "{heard:?}: {sight:?}"
+        );
+    }
     let unknown = Authorities::Unknown("no servers".into());
     assert_eq!(unknown.sight(|_| true), unsure("no servers"));
+}
+
+#[test]
+fn one_of_four_that_is_behind_is_named_and_makes_nothing_missing() {
+    let good = || records(WANTED, 300);
+    for (stale, says) in [
+        (Said::NxDomain, "d answers that the name does not exist"),
+        (Said::NoData, "d answers with no record"),
+        (records("old", 300), "d answers with another record"),
+    ] {
+        let four = answered(&[("a", good()), ("b", good()), ("c", good()), ("d", stale)]);
+        let sight = four.sight(|texts| texts == [WANTED.to_owned()]);
+        let wanted = Sight::Elsewise {
+            cached: 300,
+            some: true,
+            problem: says.into(),
+        };
+        assert_eq!(sight, wanted);
+        let split = Agreement::Split("the name servers a and d answer differently".into());
+        assert_eq!(four.agreement(), split);
+    }
+    let silent = Said::Nothing(Trouble::Timeout);
+    let three = answered(&[("a", good()), ("b", silent.clone()), ("c", good())]);
+    assert_eq!(three.agreement(), Agreement::Same(vec![WANTED.into()]));
+    let gone = answered(&[("a", Said::NxDomain), ("b", Said::NoData)]);
+    assert_eq!(gone.agreement(), Agreement::Same(Vec::new()));
+    let nobody = answered(&[("a", silent)]).agreement();
+    assert_eq!(nobody, Agreement::Silent("a did not answer in time".into()));
 }
 
 #[test]
@@ -109,6 +161,22 @@ enum Oddity {
     Silence,
     /// Loses the first question.
     Loses,
+    /// Is behind something that drops questions with EDNS.
+    EdnsDropped,
+    /// Is behind something that drops answers of more than 512 octets; shorter ones are truncated.
+    LargeDropped,
+    /// Its answer is truncated, and it takes no connection.
+    TcpRefused,
+    /// SERVFAIL.
+    Fails,
+    /// REFUSED.
+    Refuses,
+    /// The name does not exist.
+    NxDomain,
+    /// The name exists without such a record.
+    NoData,
+    /// The name does not exist, says who does not know the zone.
+    LameNxDomain,
 }
 
 fn reply(question: &Message, oddity: Oddity, number: usize) -> Vec<Vec<u8>> {
@@ -141,14 +209,61 @@ fn reply(question: &Message, oddity: Oddity, number: usize) -> Vec<Vec<u8>> {
         Oddity::Garbage => vec![question.to_vec().unwrap()[..5].to_vec()],
         Oddity::Silence => Vec::new(),
         Oddity::Loses if number == 0 => Vec::new(),
-        Oddity::NoEdns | Oddity::Loses => vec![good.to_vec().unwrap()],
+        Oddity::EdnsDropped if question.edns.is_some() => Vec::new(),
+        Oddity::LargeDropped if question.edns.is_some() => Vec::new(),
+        Oddity::LargeDropped | Oddity::TcpRefused => {
+            good.answers.clear();
+            good.metadata.truncation = true;
+            vec![good.to_vec().unwrap()]
+        }
+        Oddity::Fails | Oddity::Refuses | Oddity::NxDomain | Oddity::NoData => {
+            good.answers.clear();
+            good.metadata.response_code = match oddity {
+                Oddity::Fails => ResponseCode::ServFail,
+                Oddity::Refuses => ResponseCode::Refused,
+                Oddity::NxDomain => ResponseCode::NXDomain,
+                _ => ResponseCode::NoError,
+            };
+            vec![good.to_vec().unwrap()]
+        }
+        Oddity::LameNxDomain => {
+            good.answers.clear();
+            good.metadata.authoritative = false;
+            good.metadata.response_code = ResponseCode::NXDomain;
+            vec![good.to_vec().unwrap()]
+        }
+        Oddity::NoEdns | Oddity::Loses | Oddity::EdnsDropped => vec![good.to_vec().unwrap()],
     }
 }
 
 async fn odd_server(oddity: Oddity) -> (SocketAddr, JoinSet<()>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (tcp, socket) = loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // The port may be taken on UDP; then another one is tried.
+        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()).await {
+            break (tcp, udp);
+        }
+    };
     let address = socket.local_addr().unwrap();
     let mut task = JoinSet::new();
+    match oddity {
+        Oddity::TcpRefused => drop(tcp),
+        _ => {
+            task.spawn(async move {
+                while let Ok((mut stream, _)) = tcp.accept().await {
+                    let length = stream.read_u16().await.unwrap();
+                    let mut octets = vec![0; usize::from(length)];
+                    stream.read_exact(&mut octets).await.unwrap();
+                    let question = Message::from_vec(&octets).unwrap();
+                    for octets in reply(&question, Oddity::Loses, 1) {
+                        let length = u16::try_from(octets.len()).unwrap();
+                        stream.write_u16(length).await.unwrap();
+                        stream.write_all(&octets).await.unwrap();
+                    }
+                }
+            });
+        }
+    }
     task.spawn(async move {
         let mut buffer = [0; 1_500];
         for number in 0.. {
@@ -170,6 +285,14 @@ async fn table_of_odd_servers() {
         (Oddity::NoEdns, Ok(1)),
         (Oddity::Forged, Ok(1)),
         (Oddity::Loses, Ok(1)),
+        (Oddity::EdnsDropped, Ok(1)),
+        (Oddity::LargeDropped, Ok(1)),
+        (Oddity::TcpRefused, Err(Trouble::Unreachable)),
+        (Oddity::Fails, Err(Trouble::ServerFailure)),
+        (Oddity::Refuses, Err(Trouble::Refused)),
+        (Oddity::NxDomain, Ok(0)),
+        (Oddity::NoData, Ok(0)),
+        (Oddity::LameNxDomain, Err(Trouble::Lame)),
         (Oddity::WithoutAuthority, Err(Trouble::Lame)),
         (Oddity::Referral, Err(Trouble::Lame)),
         (Oddity::Garbage, Err(Trouble::BadAnswer)),

@@ -21,6 +21,7 @@ use super::{
     Authorities, AuthoritySettings, MAX_NEGATIVE_TTL, MAX_TTL, Said, ServerAnswer, Trouble,
     exchange,
 };
+use crate::dns::resolver::{joined, may_be_edns, plain};
 
 /// Servers of a zone that are asked; the root has 13, nobody needs more.
 const MAX_SERVERS: usize = 13;
@@ -36,6 +37,8 @@ const PARALLEL: usize = 8;
 /// Finds name servers through `resolver`.
 pub(in crate::dns) struct Walk<'a> {
     pub(in crate::dns) resolver: &'a TokioResolver,
+    /// The same without EDNS.
+    pub(in crate::dns) plain: &'a TokioResolver,
     pub(in crate::dns) settings: &'a AuthoritySettings,
 }
 
@@ -59,12 +62,12 @@ enum Step {
 }
 
 impl Walk<'_> {
-    /// What the servers of `name`'s zone say of its TXT records.
-    pub(in crate::dns) async fn txt(&self, name: Name) -> Authorities {
-        self.follow(name, MAX_ALIASES).await
+    /// What the servers of `name`'s zone say of its records of type `kind`.
+    pub(in crate::dns) async fn ask(&self, name: Name, kind: RecordType) -> Authorities {
+        self.follow(name, kind, MAX_ALIASES).await
     }
 
-    fn follow(&self, name: Name, aliases: usize) -> BoxFuture<'_, Authorities> {
+    fn follow(&self, name: Name, kind: RecordType, aliases: usize) -> BoxFuture<'_, Authorities> {
         async move {
             let zone = match self.zone_of(&name).await {
                 Ok(zone) => zone,
@@ -72,13 +75,14 @@ impl Walk<'_> {
             };
             let steps: Vec<(Server, Step)> = stream::iter(zone.servers)
                 .map(|server| async {
-                    let step = ask(&server, &name).await;
+                    let step = ask(&server, &name, kind).await;
                     (server, step)
                 })
                 .buffered(PARALLEL)
                 .collect()
                 .await;
-            self.gathered(steps, zone.negative_ttl, aliases).await
+            self.gathered(steps, zone.negative_ttl, (kind, aliases))
+                .await
         }
         .boxed()
     }
@@ -88,7 +92,7 @@ impl Walk<'_> {
         &self,
         steps: Vec<(Server, Step)>,
         negative_ttl: u32,
-        aliases: usize,
+        (kind, aliases): (RecordType, usize),
     ) -> Authorities {
         let (mut answers, mut targets) = (Vec::new(), BTreeSet::new());
         let mut cached = negative_ttl;
@@ -107,7 +111,7 @@ impl Walk<'_> {
         }
         let ends = targets
             .into_iter()
-            .map(|target| self.follow(target, aliases.saturating_sub(1)));
+            .map(|target| self.follow(target, kind, aliases.saturating_sub(1)));
         for end in future::join_all(ends).await {
             match end {
                 Authorities::Answered {
@@ -229,7 +233,12 @@ impl Walk<'_> {
 
     /// Records the configured resolver has; none when it is sure that there are none.
     async fn records(&self, name: &Name, kind: RecordType) -> Result<Vec<Record>, String> {
-        let lookup = self.resolver.lookup(name.clone(), kind);
+        let lookup = async {
+            match self.resolver.lookup(name.clone(), kind).await {
+                Err(error) if may_be_edns(&error) => self.plain.lookup(name.clone(), kind).await,
+                first => first,
+            }
+        };
         match tokio::time::timeout(crate::dns::resolver::LOOKUP_TIMEOUT, lookup).await {
             Ok(Ok(lookup)) => Ok(lookup.answers().to_vec()),
             Ok(Err(error)) if is_negative(&error) => Ok(Vec::new()),
@@ -260,9 +269,9 @@ fn address_of(record: &Record) -> Option<IpAddr> {
     }
 }
 
-/// Asks one server about the TXT records of `name`, aliases within its answer left to be followed.
-async fn ask(server: &Server, name: &Name) -> Step {
-    let message = match exchange::ask(server.address, name, RecordType::TXT).await {
+/// Asks one server about `kind` records of `name`, aliases within its answer left to be followed.
+async fn ask(server: &Server, name: &Name, kind: RecordType) -> Step {
+    let message = match exchange::ask(server.address, name, kind).await {
         Ok(message) => message,
         Err(trouble) => return Step::End(Said::Nothing(trouble)),
     };
@@ -277,10 +286,16 @@ async fn ask(server: &Server, name: &Name) -> Step {
     }
     let (mut texts, mut longest) = (Vec::new(), 0);
     for record in message.answers.iter().filter(here) {
-        if let RData::TXT(txt) = &record.data {
-            texts.push(crate::dns::resolver::joined(txt));
-            longest = longest.max(record.ttl);
-        }
+        let text = match &record.data {
+            RData::TXT(txt) => joined(txt),
+            RData::MX(mx) => format!("{} {}.", mx.preference, plain(&mx.exchange)),
+            RData::A(a) => a.0.to_string(),
+            RData::AAAA(aaaa) => aaaa.0.to_string(),
+            RData::PTR(pointer) => plain(&pointer.0),
+            _ => continue,
+        };
+        texts.push(text);
+        longest = longest.max(record.ttl);
     }
     use hickory_resolver::proto::op::ResponseCode::NXDomain;
     Step::End(if !texts.is_empty() {
@@ -323,9 +338,4 @@ fn without_needless(mut answers: Vec<ServerAnswer>) -> Vec<ServerAnswer> {
     answers.retain(|answer| !unreachable(answer) || !reached.contains(&name(answer)));
     answers.sort();
     answers
-}
-
-fn plain(name: &Name) -> String {
-    let text = name.to_lowercase().to_ascii();
-    text.strip_suffix('.').unwrap_or(&text).to_owned()
 }

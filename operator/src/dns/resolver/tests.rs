@@ -21,8 +21,19 @@ struct Server {
     _tasks: JoinSet<()>,
 }
 
+/// Whether a server takes connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tcp {
+    Taken,
+    Refused,
+}
+
 impl Server {
     async fn start() -> Self {
+        Self::over(Tcp::Taken).await
+    }
+
+    async fn over(connections: Tcp) -> Self {
         let (tcp, udp) = loop {
             let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
             // The port may be taken on UDP; then another one is tried.
@@ -44,6 +55,14 @@ impl Server {
                 }
             }
         });
+        if connections == Tcp::Refused {
+            drop(tcp);
+            return Self {
+                address,
+                questions,
+                _tasks: tasks,
+            };
+        }
         tasks.spawn(async move {
             while let Ok((mut stream, _)) = tcp.accept().await {
                 let length = stream.read_u16().await.unwrap();
@@ -79,6 +98,20 @@ fn answer(query: &[u8], number: usize, udp: bool) -> Option<Vec<u8>> {
         "refused.example." => reply.metadata.response_code = ResponseCode::Refused,
         "notimp.example." => reply.metadata.response_code = ResponseCode::NotImp,
         "long.example." if udp => reply.metadata.truncation = true,
+        // Some put into a truncated answer what fits.
+        "part.example." if udp => {
+            reply.metadata.truncation = true;
+            let part = RData::TXT(TXT::new(vec!["v=spf1 -all".into()]));
+            reply.add_answer(Record::from_rdata(question.name().clone(), 77, part));
+        }
+        "formerr.example." if query.edns.is_some() => {
+            reply.metadata.response_code = ResponseCode::FormErr;
+        }
+        "dropsedns.example." if udp && query.edns.is_some() => return None,
+        "formerr.example." | "dropsedns.example." => {
+            let data = RData::TXT(TXT::new(vec!["here".into()]));
+            reply.add_answer(Record::from_rdata(question.name().clone(), 77, data));
+        }
         "nothing.example." => negative(&mut reply, ResponseCode::NXDomain),
         "appearing.example." if number == 0 => negative(&mut reply, ResponseCode::NXDomain),
         "alias.example." => {
@@ -262,4 +295,42 @@ async fn a_silent_server_times_out() {
         kind(resolver.txt("silent.example").await),
         FailureKind::Timeout
     );
+}
+
+/// A truncated answer whose whole cannot be had says nothing: neither "no record" nor the part.
+#[tokio::test(start_paused = true)]
+async fn a_truncated_answer_is_none_where_tcp_is_refused() {
+    let server = Server::over(Tcp::Refused).await;
+    let (resolver, _) = resolver(&[server.address]);
+    for name in ["long.example", "part.example"] {
+        let answer = resolver.txt(name).await;
+        assert!(
+            matches!(answer, Answer::Unavailable(_)),
+            "{name}: {answer:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_with_edns_makes_nothing_missing() {
+    let server = Server::start().await;
+    let (resolver, _) = resolver(&[server.address]);
+    for name in ["formerr.example", "dropsedns.example"] {
+        let answer = resolver.txt(name).await;
+        let records = vec!["here".to_owned()];
+        assert_eq!(answer, Answer::Found { records, ttl: 77 }, "{name}");
+    }
+}
+
+/// A resolver that fails leaves the answer to the other, whichever is asked first.
+#[tokio::test]
+async fn one_of_two_resolvers_is_enough() {
+    let good = Server::start().await;
+    let nobody = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let silent = nobody.local_addr().unwrap();
+    let (resolver, _) = resolver(&[silent, good.address]);
+    for _ in 0..3 {
+        let answer = resolver.txt("split.example").await;
+        assert_eq!(found(answer).0, ["v=DKIM1; p=abc"]);
+    }
 }

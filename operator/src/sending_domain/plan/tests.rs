@@ -52,6 +52,7 @@ pub(crate) fn fresh() -> Observation {
         tsig: None,
         closing: None,
         floor: 60,
+        trust_resolver_after: None,
     }
 }
 

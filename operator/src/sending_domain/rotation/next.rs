@@ -1,7 +1,7 @@
 //! The next step of each key.
 
 use jiff::Timestamp;
-use postrider_crds::{RecordState, relay_config::SigningState};
+use postrider_crds::{RecordState, condition::reasons, relay_config::SigningState};
 
 use super::{
     FORGET_AFTER, LETTING_GO, after, current, is_listed, is_pending, is_revoked, of, pending, rank,
@@ -43,7 +43,9 @@ fn next(observation: &Observation, key: &KeyFacts, now: Timestamp) -> Life {
         }
         KeyState::Generated => restamped(observation, life),
         KeyState::Published => published(observation, key, restamped(observation, life), now),
-        KeyState::Visible | KeyState::Loaded => loading(key, restamped(observation, life), now),
+        KeyState::Visible | KeyState::Loaded => {
+            loading(observation, key, restamped(observation, life), now)
+        }
         KeyState::Active => active(observation, key, life, now),
         KeyState::Retiring => retiring(observation, key, life, now),
         KeyState::Withdrawn => life,
@@ -71,21 +73,50 @@ fn restamped(observation: &Observation, mut life: Life) -> Life {
     life
 }
 
-fn published(observation: &Observation, key: &KeyFacts, mut life: Life, now: Timestamp) -> Life {
+fn published(observation: &Observation, key: &KeyFacts, life: Life, now: Timestamp) -> Life {
     match key.sight {
-        Sight::Everywhere { cached } => {
-            life.cached = life.cached.max(cached);
-            let since = whole(now);
-            // A clock that was wrong and is right again: wait from now on.
-            let seen = life.seen.filter(|seen| *seen <= since);
-            life.seen = Some(seen.unwrap_or(since));
-            match visible_from(observation, &life) {
-                Some(from) if from <= now => life.at(KeyState::Visible, now),
-                _ => life,
-            }
-        }
+        Sight::Everywhere { cached } => seen(observation, life, cached, now),
         Sight::Elsewise { cached, .. } => unseen(life, cached),
+        Sight::Unreachable { cached, .. } => by_the_resolver(observation, key, life, cached, now),
         Sight::Unsure { .. } | Sight::NotLooked => life,
+    }
+}
+
+/// What the resolver's word is worth where no name server can be reached: nothing, or, where that is
+/// wanted, as much as theirs after it has been the same for the time that is wanted for that.
+fn by_the_resolver(
+    observation: &Observation,
+    key: &KeyFacts,
+    life: Life,
+    cached: u32,
+    now: Timestamp,
+) -> Life {
+    let Some(wanted) = observation.trust_resolver_after else {
+        return life;
+    };
+    let refuted = |key: &KeyFacts| {
+        let finding = key.finding.as_ref();
+        finding.is_some_and(|finding| finding.reason == reasons::AUTHORITY_UNREACHABLE)
+    };
+    if refuted(key) {
+        return unseen(life, cached);
+    }
+    if !verified(key) {
+        return life;
+    }
+    seen(observation, life, cached.max(wanted), now)
+}
+
+/// A key whose record is there, while caches may have something else for `cached` seconds.
+fn seen(observation: &Observation, mut life: Life, cached: u32, now: Timestamp) -> Life {
+    life.cached = life.cached.max(cached);
+    let since = whole(now);
+    // A clock that was wrong and is right again: wait from now on.
+    let seen = life.seen.filter(|seen| *seen <= since);
+    life.seen = Some(seen.unwrap_or(since));
+    match visible_from(observation, &life) {
+        Some(from) if from <= now => life.at(KeyState::Visible, now),
+        _ => life,
     }
 }
 
@@ -98,15 +129,20 @@ fn unseen(life: Life, cached: u32) -> Life {
     }
 }
 
-fn loading(key: &KeyFacts, life: Life, now: Timestamp) -> Life {
+fn loading(observation: &Observation, key: &KeyFacts, life: Life, now: Timestamp) -> Life {
+    let still_there = match key.sight {
+        Sight::Everywhere { .. } => true,
+        Sight::Unreachable { .. } => observation.trust_resolver_after.is_some() && verified(key),
+        Sight::Elsewise { .. } | Sight::Unsure { .. } | Sight::NotLooked => false,
+    };
     match (&key.sight, life.state) {
         (Sight::Elsewise { cached, .. }, _) => unseen(life, *cached).at(KeyState::Published, now),
-        (Sight::Everywhere { .. }, KeyState::Loaded) if key.loaded => Life {
+        (_, KeyState::Loaded) if key.loaded && still_there => Life {
             activated: Some(whole(now)),
             ..life.at(KeyState::Active, now)
         },
         (_, KeyState::Visible) if key.loaded => life.at(KeyState::Loaded, now),
-        (Sight::Everywhere { .. } | Sight::Unsure { .. } | Sight::NotLooked, _) => life,
+        _ => life,
     }
 }
 
@@ -121,7 +157,9 @@ fn active(observation: &Observation, key: &KeyFacts, life: Life, now: Timestamp)
     let failing = match &key.sight {
         Sight::Elsewise { .. } => true,
         Sight::Everywhere { .. } => false,
-        Sight::Unsure { .. } | Sight::NotLooked => life.failing && !verified(key),
+        Sight::Unsure { .. } | Sight::Unreachable { .. } | Sight::NotLooked => {
+            life.failing && !verified(key)
+        }
     };
     Life { failing, ..life }
 }

@@ -1,7 +1,10 @@
 //! What a rotation waits for, in words: the condition `Rotating` and the times of the status.
 
 use jiff::Timestamp;
-use postrider_crds::condition::{reasons, types};
+use postrider_crds::{
+    RecordState,
+    condition::{reasons, types},
+};
 
 use super::{
     counts, current, deadline, is_listed, is_pending, next_of, pending, successor, visible_from,
@@ -90,6 +93,11 @@ fn wait_for_record(
     match &key.sight {
         Sight::NotLooked => (reasons::PENDING, format!("{name} was not looked up yet")),
         Sight::Unsure { problem } => (reasons::DNS_UNAVAILABLE, format!("{name}: {problem}")),
+        Sight::Unreachable { problem, .. } => {
+            let message = by_the_resolver(observation, key, life);
+            let message = format!("{name}: no name server can be reached: {problem}; {message}");
+            (reasons::AUTHORITY_UNREACHABLE, message)
+        }
         Sight::Elsewise { problem, some, .. } => {
             let failing = key.finding.as_ref().is_some_and(|f| fails(f.state));
             if *some || !failing {
@@ -109,6 +117,24 @@ fn wait_for_record(
             );
             (reasons::WAITING_FOR_PROPAGATION, message)
         }
+    }
+}
+
+/// What is done where no name server of the zone can be reached.
+fn by_the_resolver(observation: &Observation, key: &KeyFacts, life: &Life) -> String {
+    let Some(after) = observation.trust_resolver_after else {
+        return "open the way to them on port 53 (UDP and TCP), name others by --authority, or have the operator take the resolver's word by --trust-resolver-after".into();
+    };
+    let finding = key.finding.as_ref();
+    let verified = finding.is_some_and(|f| f.state == RecordState::Verified);
+    match visible_from(observation, life).filter(|_| verified) {
+        Some(until) => {
+            format!("the resolver has the record; if so until {until}, its word is taken")
+        }
+        None => format!(
+            "the resolver's word is taken once it has had the record for {}",
+            postrider_crds::Duration::from_secs(after.into())
+        ),
     }
 }
 
