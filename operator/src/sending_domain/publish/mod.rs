@@ -353,11 +353,16 @@ fn published(status: Status, reason: &'static str, message: String) -> Fact {
     Fact::new(types::PUBLISHED, status, reason, message)
 }
 
-/// Whether what was handed to `place` has been found by the look.
+/// Whether what was handed to `place` has been found by the look. Records of keys whose Secrets are
+/// gone are not looked at any more.
 fn seen(records: &[RecordStatus], handed: &[PublishedRecord], place: &str) -> Fact {
+    let is_looked_at = |record: &PublishedRecord| {
+        let mut known = records.iter();
+        known.any(|status| (status.r#type, &status.name) == (record.r#type, &record.name))
+    };
     let open: Vec<_> = handed
         .iter()
-        .filter(|record| !is_verified(records, record))
+        .filter(|record| is_looked_at(record) && !is_verified(records, record))
         .collect();
     if open.is_empty() {
         let message = format!("{} records are in DNS by {place}", handed.len());
