@@ -1,6 +1,8 @@
 //! What a real API server makes of our definitions, manifests and chart. Needs no node and no root.
 
 #[cfg(test)]
+mod a_domain_leaves_with_its_last_message;
+#[cfg(test)]
 mod chart_accepted_by_api_server;
 #[cfg(test)]
 mod command_reads_a_real_cluster;
@@ -9,7 +11,11 @@ mod crd_manifests;
 #[cfg(test)]
 mod dkim_key_steps;
 #[cfg(test)]
+mod mail_world;
+#[cfg(test)]
 mod metrics_are_as_prometheus_wants_them;
+#[cfg(test)]
+mod pod;
 #[cfg(test)]
 mod programs;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -13,26 +13,17 @@ use postrider_e2e::{
 };
 use serde_json::json;
 
-use crate::{crd_manifests::define, programs, strict};
+use crate::{
+    crd_manifests::define,
+    programs::{self, Running},
+    strict,
+};
 
 /// How long a program may take to serve what is waited for.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// A program that is killed when it is no longer needed.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Self(child.expect("the program starts"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().expect("it is ours");
-        self.0.wait().expect("it ends");
-    }
+fn silent(command: &mut Command) -> &mut Command {
+    command.stdout(Stdio::null()).stderr(Stdio::null())
 }
 
 fn free_address() -> SocketAddr {
@@ -89,14 +80,14 @@ async fn of_an_operator_at_work() {
         strict::create(&client, &object, "").await.expect(kind);
     }
     let address = free_address();
-    let _operator = Running::start(
+    let _operator = Running::start(silent(
         Command::new(program)
             .env("KUBECONFIG", server.kubeconfig())
             .args(["--relay-image", "relay", "--watch-namespace", "default"])
             // Nobody answers there: verification stays open, which is as good here.
             .args(["--resolver", &free_address().to_string()])
             .args(["--metrics-address", &address.to_string()]),
-    );
+    ));
     let text = judged(address, "kind=\"SendingDomain\"").await;
     assert!(text.contains("postrider_condition"), "{text}");
 }
@@ -106,13 +97,13 @@ async fn of_a_relay() {
     let program = programs::built("postrider-relay");
     let dir = tempfile::tempdir().expect("a directory");
     let address = free_address();
-    let _relay = Running::start(
+    let _relay = Running::start(silent(
         Command::new(program)
             .args(["--config-dir", "none", "--spool", "."])
             .args(["--listen-address", "127.0.0.1"])
             .args(["--metrics-port", &address.port().to_string()])
             .args(["--admin-port", &free_address().port().to_string()])
             .current_dir(dir.path()),
-    );
+    ));
     judged(address, "postrider_messages_rejected_total").await;
 }

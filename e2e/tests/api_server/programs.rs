@@ -1,8 +1,33 @@
 //! Our programs, built as this test is built.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::{Child, Command},
+};
 
 use serde_json::Value;
+
+/// A program that is killed when it is no longer needed.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Starts `command`.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.spawn().expect("the program starts"))
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().expect("it is ours");
+        self.0.wait().expect("it ends");
+    }
+}
 
 /// The program `name`, built with the packages and features that this test is built with, so that
 /// nothing but itself is compiled for it.
