@@ -125,8 +125,8 @@ pub trait Document: Serialize + DeserializeOwned {
 /// Why a document cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// Not YAML of the right shape.
-    #[error("{document}: {source}")]
+    /// Not YAML of the right shape. Long values are not repeated: they may be keys.
+    #[error("{document}: {}", without_long_values(&source.to_string()))]
     Syntax {
         /// Which document.
         document: &'static str,
@@ -143,6 +143,32 @@ pub enum DocumentError {
         /// The version found.
         found: u32,
     },
+}
+
+/// Characters of a quoted value that an error may repeat; private keys are longer.
+const MAX_QUOTED: usize = 60;
+
+/// `text` with "..." in place of what is quoted and long.
+fn without_long_values(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(['"', '`']) {
+        let (before, quoted) = rest.split_at(start);
+        let quote = if quoted.starts_with('"') { '"' } else { '`' };
+        let inner = quoted.get(1..).unwrap_or_default();
+        let (inner, after) = inner.split_once(quote).unwrap_or((inner, ""));
+        let shown = match inner.chars().count() {
+            0..=MAX_QUOTED => inner,
+            _ => "...",
+        };
+        out.push_str(before);
+        out.extend([quote]);
+        out.push_str(shown);
+        out.extend([quote]);
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 #[derive(Deserialize)]
@@ -560,6 +586,44 @@ delivery:
             private_key: "PRIVATE".into(),
         };
         assert!(!format!("{key:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn errors_repeat_no_long_value_wherever_it_stands() {
+        const KEYRING: &str = "version: 1\ndomains: [{domain: a.example, returnPath: b.a.example, admission: Send, keys: [{selector: s, algorithm: RSA2048, state: Active, privateKey: k}], senders: []}]\n";
+        Keyring::from_yaml(KEYRING).unwrap();
+        let secret = "MC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let pem =
+            format!("\"-----BEGIN PRIVATE KEY-----\\n{secret}\\n-----END PRIVATE KEY-----\\n\"");
+        for field in [
+            "a.example",
+            "Send",
+            "RSA2048",
+            "Active",
+            "[]",
+            "s,",
+            "selector",
+            "1\n",
+        ] {
+            let end = if field.ends_with(',') { "," } else { "\n" };
+            let end = if field.ends_with(['\n', ',']) {
+                end
+            } else {
+                ""
+            };
+            let text = KEYRING.replacen(field, &format!("{pem}{end}"), 1);
+            let error = Keyring::from_yaml(&text).expect_err(field).to_string();
+            assert!(!error.contains(secret), "{field}: {error}");
+            assert!(error.starts_with("Keyring: "), "{error}");
+        }
+        let short = KEYRING.replace("Active", "Actve");
+        let error = Keyring::from_yaml(&short)
+            .expect_err("misspelt")
+            .to_string();
+        assert!(
+            error.contains("`Actve`") && error.contains("`Standby`"),
+            "{error}"
+        );
     }
 
     #[test]

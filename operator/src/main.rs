@@ -8,6 +8,7 @@ use postrider_operator::{
     app,
     settings::{LogFormat, Settings},
 };
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -29,6 +30,9 @@ fn main() -> ExitCode {
         }
     };
     start_log(settings.log_format);
+    if let Err(error) = keep_memory_private() {
+        tracing::warn!(%error, "a crash may write private keys into a core file");
+    }
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .is_err()
@@ -76,6 +80,17 @@ async fn run(settings: Settings) -> Result<(), app::AppError> {
         signalled.cancel();
     });
     app::run(settings, stop).await
+}
+
+/// Keeps what is in memory there, keys above all: no core of the process is ever written, and nobody
+/// of its own user can attach to it or read its memory (PR_SET_DUMPABLE, prctl(2)).
+fn keep_memory_private() -> std::io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 fn start_log(format: LogFormat) {

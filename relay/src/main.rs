@@ -15,6 +15,7 @@ use postrider_relay::{
     config::{Pod, Settings},
     ports::{Documents as _, MountedDirectory},
 };
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -123,6 +124,9 @@ fn serve(arguments: Serve) -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    if let Err(error) = keep_memory_private() {
+        tracing::warn!(%error, "a crash may write private keys into a core file");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -158,6 +162,17 @@ fn serve(arguments: Serve) -> ExitCode {
             ExitCode::from(EXIT_FAILURE)
         }
     }
+}
+
+/// Keeps what is in memory there, keys above all: no core of the process is ever written, and nobody
+/// of its own user can attach to it or read its memory (PR_SET_DUMPABLE, prctl(2)).
+fn keep_memory_private() -> std::io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// SIGTERM and SIGINT stop the relay.

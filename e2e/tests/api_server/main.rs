@@ -11,11 +11,15 @@ mod crd_manifests;
 #[cfg(test)]
 mod dkim_key_steps;
 #[cfg(test)]
+mod leaks;
+#[cfg(test)]
 mod mail_world;
 #[cfg(test)]
 mod metrics_are_as_prometheus_wants_them;
 #[cfg(test)]
 mod pod;
+#[cfg(test)]
+mod private_keys_stay_in_secrets;
 #[cfg(test)]
 mod programs;
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub struct Children {
 }
 
 /// A list's part of a Secret to give up.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Withdrawal {
     /// The list's field manager.
     pub manager: String,
@@ -74,7 +74,7 @@ pub struct Withdrawal {
 }
 
 /// Documents, and those that do not fit.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Default)]
 pub(super) struct Documents {
     pub(super) secrets: Vec<Secret>,
     pub(super) digests: BTreeMap<String, String>,
