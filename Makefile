@@ -16,7 +16,7 @@ BENCH := $(or $(CARGO_TARGET_DIR),target)/release/postrider-bench
 DENY_VERSION := 0.20.2
 DENY := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/postrider/bin/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo test check durability lint deny crds images bench clean
+.PHONY: help demo test check durability lint deny crds images bench bench-domains clean
 
 help:
 	@echo 'make demo    a local Kubernetes, Postrider on it, 20 messages followed to their end'
@@ -28,6 +28,7 @@ help:
 	@echo 'make crds    write the custom resource definitions into the chart'
 	@echo 'make images  link the programs of the images statically'
 	@echo 'make bench   measure the relay and its peers, an hour; QUICK=1: against Postfix, 5 minutes'
+	@echo 'make bench-domains  measure the operator with 10,000 SendingDomains, half an hour'
 	@echo 'make clean   take down what demo and test left up'
 
 # Shows the main job from end to end and leaves the cluster up.
@@ -81,6 +82,11 @@ images:
 bench:
 	cargo build --quiet --release -p postrider-relay -p postrider-bench
 	$(BENCH) $(if $(QUICK),quick,full)
+
+# The operator with many domains, as root: prints rows for docs/benchmark.md, writes
+# target/bench/domains.json. ARGS='--domains 1000 --fresh 0' makes it shorter; '--help' has them all.
+bench-domains:
+	cargo bench --quiet --profile dev -p postrider-e2e --features cluster --bench domains -- $(ARGS)
 
 clean:
 	$(DEMO) clean

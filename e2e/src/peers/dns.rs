@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Write as _,
+    fs,
     net::{IpAddr, SocketAddr},
     path::Path,
     time::Duration,
@@ -12,6 +13,7 @@ use super::error::Error;
 use crate::cluster::{
     Cache, StateDir,
     daemon::{Daemon, Enclosed, Spec},
+    error::OnPath as _,
     go,
 };
 
@@ -25,6 +27,8 @@ pub struct Zone {
     servers: Vec<String>,
     /// Seconds for which "no such record" may be kept (RFC 2308 section 5).
     negative_ttl: u32,
+    /// Its version.
+    serial: u32,
 }
 
 impl Zone {
@@ -36,6 +40,7 @@ impl Zone {
             refused: false,
             servers: Vec::new(),
             negative_ttl: 1,
+            serial: 1,
         }
     }
 
@@ -61,6 +66,12 @@ impl Zone {
             negative_ttl,
             ..self
         }
+    }
+
+    /// Gives it a version, by which a server knows that it has changed; 1 if it is not said.
+    #[must_use]
+    pub fn serial(self, serial: u32) -> Self {
+        Self { serial, ..self }
     }
 
     /// Its name.
@@ -111,6 +122,7 @@ impl Zone {
             records,
             servers,
             negative_ttl,
+            serial,
             ..
         } = self;
         let none = vec!["localhost.".to_owned()];
@@ -121,7 +133,7 @@ impl Zone {
             .collect();
         format!(
             "$ORIGIN {origin}.\n$TTL 1\n\
-             @ IN SOA localhost. hostmaster.localhost. 1 60 60 3600 {negative_ttl}\n\
+             @ IN SOA localhost. hostmaster.localhost. {serial} 60 60 3600 {negative_ttl}\n\
              {servers}{records}"
         )
     }
@@ -131,6 +143,7 @@ impl Zone {
 #[derive(Debug)]
 pub struct Nameserver {
     address: SocketAddr,
+    state: StateDir,
     daemon: Daemon,
 }
 
@@ -147,28 +160,52 @@ impl Nameserver {
         listen: SocketAddr,
         zones: &[Zone],
     ) -> Result<Self, Error> {
+        Self::launch(dir, cache, (listen, ""), zones).await
+    }
+
+    /// Like [`Self::start`]; counts what it is asked and tells it at `/metrics` of the second
+    /// address, in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// When CoreDNS cannot be built or does not take a zone.
+    pub async fn start_counting(
+        dir: &Path,
+        cache: &Cache,
+        (listen, counters): (SocketAddr, SocketAddr),
+        zones: &[Zone],
+    ) -> Result<Self, Error> {
+        let plugin = format!("    prometheus {counters}\n");
+        Self::launch(dir, cache, (listen, &plugin), zones).await
+    }
+
+    /// Starts one whose server blocks have `plugins` besides.
+    async fn launch(
+        dir: &Path,
+        cache: &Cache,
+        (listen, plugins): (SocketAddr, &str),
+        zones: &[Zone],
+    ) -> Result<Self, Error> {
         super::stop(dir).await?;
         let state = StateDir::new(dir)?;
         let program = go::COREDNS.ready(cache).await?.join("coredns");
         let root = Zone::new("");
         let mut corefile = String::new();
         for zone in zones.iter().chain([&root]) {
-            let name = if zone.origin.is_empty() {
-                "."
-            } else {
-                &zone.origin
-            };
-            let file = state.write(&format!("zones/zone_{name}"), &zone.file())?;
+            let name = server_name(zone);
+            let file = state.write(&file_name(zone), &zone.file())?;
             let (port, ip) = (listen.port(), listen.ip());
             // CoreDNS refuses what no plugin answers.
             let answers = match zone.refused {
                 true => String::new(),
-                false => format!("    file {} {name}\n", file.display()),
+                false => {
+                    let file = file.display();
+                    format!("    file {file} {name} {{\n        reload {RELOAD}\n    }}\n")
+                }
             };
             // Writing to a String cannot fail.
             let _ = writeln!(
                 corefile,
-                "{name}:{port} {{\n    bind {ip}\n    errors\n{answers}}}"
+                "{name}:{port} {{\n    bind {ip}\n    errors\n{plugins}{answers}}}"
             );
         }
         let corefile = state.write("Corefile", &corefile)?;
@@ -187,8 +224,21 @@ impl Nameserver {
             .await?;
         Ok(Self {
             address: listen,
+            state,
             daemon,
         })
+    }
+
+    /// Serves `zone`, one of those it was started with, in place of what it held before: from some
+    /// [`RELOAD`] on, if its serial is another one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn replace(&self, zone: &Zone) -> Result<(), Error> {
+        let place = self.state.join(file_name(zone));
+        let fresh = self.state.write("zones/.fresh", &zone.file())?;
+        fs::rename(&fresh, &place).on("write", &place)?;
+        Ok(())
     }
 
     /// Where it answers.
@@ -206,6 +256,22 @@ impl Nameserver {
     }
 }
 
+/// The name of a zone in a Corefile.
+fn server_name(zone: &Zone) -> &str {
+    if zone.origin.is_empty() {
+        "."
+    } else {
+        &zone.origin
+    }
+}
+
+/// The file of a zone, in the state directory.
+fn file_name(zone: &Zone) -> String {
+    format!("zones/zone_{}", server_name(zone))
+}
+
+/// How often CoreDNS looks at its zone files.
+const RELOAD: &str = "1s";
 /// How long CoreDNS may take to listen.
 const START_BOUND: Duration = Duration::from_secs(30);
 /// The longest string of a TXT record in octets (RFC 1035 section 3.3).
