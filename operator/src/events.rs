@@ -1,7 +1,7 @@
 //! Kubernetes events: what `kubectl describe` shows of the past.
 //!
 //! Promises: only transitions become events, so that an operator at rest writes none. A failed
-//! event is logged and never fails a reconciliation.
+//! event is logged and never fails a reconciliation. Nothing is remembered of what was published.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
@@ -39,7 +39,8 @@ pub enum Severity {
 /// Publishes [`Notice`]s.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
 }
 
 impl Events {
@@ -50,9 +51,7 @@ impl Events {
             controller: "postrider.dev/operator".into(),
             instance: Some(identity),
         };
-        Self {
-            recorder: Recorder::new(client, reporter),
-        }
+        Self { client, reporter }
     }
 
     /// Publishes `notice` about `object`.
@@ -71,7 +70,10 @@ impl Events {
             action: notice.action.into(),
             secondary: None,
         };
-        let call = self.recorder.publish(&event, object);
+        // A recorder looks through all it has published in the last minutes, each time: with thousands
+        // of objects that is most of what the process would do. A transition is no repetition.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        let call = recorder.publish(&event, object);
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, reason = notice.reason, "event not written"),
