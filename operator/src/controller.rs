@@ -2,16 +2,17 @@
 //!
 //! Guarantees: an object is reconciled by one task at a time; nothing is reconciled before every
 //! cache of the scope is filled; a failure is counted, logged once and tried again after a wait
-//! that grows. When the process stops, reconciliations under way are finished.
+//! that grows; requests that never cease put no object off. When the process stops, reconciliations
+//! under way are finished.
 
-use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt::Debug, hash::Hash, pin::pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, future::BoxFuture, stream};
 use kube::{
     Resource, ResourceExt as _,
     runtime::{
         controller::{Action, Config, Error as ControllerError, applier},
-        reflector::{ObjectRef, Store},
+        reflector::{self, ObjectRef, Store},
     },
 };
 
@@ -24,8 +25,9 @@ use crate::{
 
 /// Reconciliations of one controller at a time: they wait for the API and for DNS, not for the CPU.
 const CONCURRENCY: u16 = 16;
-/// Requests for the same object within this time become one.
-const DEBOUNCE: Duration = Duration::from_millis(100);
+/// Requests that come within this time of the first are taken together, each object once. A debounce
+/// would wait for a pause instead, which a pool with thousands of domains at work never gets.
+const WINDOW: Duration = Duration::from_millis(100);
 /// Wait after somebody else changed an object in between.
 const CONFLICT_WAIT: Duration = Duration::from_millis(500);
 
@@ -42,9 +44,7 @@ where
         return;
     }
     let queue = requests(inbox, store.clone(), ctx.clone());
-    let config = Config::default()
-        .concurrency(CONCURRENCY)
-        .debounce(DEBOUNCE);
+    let config = Config::default().concurrency(CONCURRENCY);
     let measured = move |object: Arc<K>, ctx: Arc<Context>| measure(object, ctx, reconcile);
     let results = applier(measured, wait_after::<K>, ctx.clone(), store, queue, config);
     let mut results = Box::pin(results);
@@ -72,24 +72,74 @@ where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let stop = ctx.stop.clone();
-    let received = stream::unfold(inbox, |mut inbox| async move {
-        inbox.0.recv().await.map(|request| (request, inbox))
+    let batches = stream::unfold(inbox, |mut inbox| async move {
+        let batch = batch(&mut inbox).await?;
+        Some((batch, inbox))
     });
-    let objects = received.flat_map(move |request| {
-        stream::iter(match request {
-            Request::One(object) => vec![object],
-            Request::All => {
-                let objects = store.state();
-                objects
-                    .iter()
-                    .map(|o| ObjectRef::from_obj(o.as_ref()))
-                    .collect()
-            }
-        })
-    });
+    let objects = batches.flat_map(move |batch| stream::iter(batch.objects(&store)));
     objects
         .map(Ok)
         .take_until(async move { stop.cancelled().await })
+}
+
+/// Requests taken together.
+struct Batch<K: reflector::Lookup<DynamicType = ()> + 'static> {
+    objects: HashSet<ObjectRef<K>>,
+    all: bool,
+}
+
+impl<K> Batch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    fn of(request: Request<K>) -> Self {
+        let mut batch = Self {
+            objects: HashSet::new(),
+            all: false,
+        };
+        batch.add(request);
+        batch
+    }
+
+    fn add(&mut self, request: Request<K>) {
+        match request {
+            Request::One(object) => {
+                self.objects.insert(object);
+            }
+            Request::All => self.all = true,
+        }
+    }
+
+    /// Each object once; all of `store` where they are asked for.
+    fn objects(mut self, store: &Store<K>) -> Vec<ObjectRef<K>> {
+        if self.all {
+            let all = store.state();
+            let all = all
+                .iter()
+                .map(|object| ObjectRef::from_obj(object.as_ref()));
+            self.objects.extend(all);
+        }
+        self.objects.into_iter().collect()
+    }
+}
+
+/// The next request with those that follow it within [`WINDOW`]; `None` when there will be none.
+async fn batch<K>(inbox: &mut Inbox<K>) -> Option<Batch<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let mut batch = Batch::of(inbox.0.recv().await?);
+    let mut window = pin!(tokio::time::sleep(WINDOW));
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut window => return Some(batch),
+            request = inbox.0.recv() => match request {
+                Some(request) => batch.add(request),
+                None => return Some(batch),
+            },
+        }
+    }
 }
 
 fn measure<K>(
@@ -146,5 +196,61 @@ fn kind<K: Resource<DynamicType = ()>>() -> &'static str {
         "SendingDomain" => "SendingDomain",
         "SuppressionList" => "SuppressionList",
         _ => "Other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use postrider_crds::RelayPool;
+
+    use super::*;
+    use crate::queues::{Queues, Trigger};
+
+    /// Names of the objects in a batch, in order.
+    fn names(batch: Batch<RelayPool>) -> Vec<String> {
+        let (store, _) = reflector::store();
+        let mut names: Vec<String> = batch.objects(&store).into_iter().map(|o| o.name).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_never_cease_put_nobody_off() {
+        let (queues, mut inboxes) = Queues::new();
+        let noise = async {
+            loop {
+                for name in ["a", "b"] {
+                    let trigger = Trigger::Pool("mail".into(), name.into());
+                    queues.send(trigger).await;
+                    tokio::time::sleep(WINDOW / 10).await;
+                }
+            }
+        };
+        let served = async {
+            for _ in 0..3 {
+                let batch = batch(&mut inboxes.pools).await.expect("the queue is open");
+                assert_eq!(names(batch), ["a", "b"], "each once");
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            () = noise => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_requests_are_served_and_then_none() {
+        let (queues, mut inboxes) = Queues::new();
+        queues.send(Trigger::Pool("mail".into(), "a".into())).await;
+        queues.send(Trigger::Everything).await;
+        drop(queues);
+        let last = batch(&mut inboxes.pools).await.expect("two requests");
+        assert!(last.all && last.objects.len() == 1);
+        assert!(
+            batch(&mut inboxes.pools)
+                .now_or_never()
+                .is_some_and(|b| b.is_none())
+        );
     }
 }
