@@ -1,11 +1,12 @@
 //! The operator's own metrics, on a registry of its own.
 //!
 //! Promises: label values come from enums or from names of custom resources, and the series of a
-//! deleted resource go with it.
+//! deleted resource go with it. What there is of each of thousands of resources is kept as small as it
+//! can be and written out when it is asked for ([`text`]).
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,10 +14,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use postrider_crds::{KeyStatus, condition::reasons};
 use prometheus::{
-    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
 
 use crate::keys::algorithm_name;
+
+mod text;
 
 /// Upper bounds of the reconciliation histogram, in seconds: from a look at the caches to the
 /// slowest API call that is waited for.
@@ -30,19 +33,45 @@ type Key = (String, String);
 pub struct Metrics {
     registry: Registry,
     reconcile_seconds: HistogramVec,
-    condition: GaugeVec,
     dns_lookups: IntCounterVec,
-    key_age: GaugeVec,
     /// When keys began to sign, by resource.
-    keys: Mutex<HashMap<Key, Vec<SigningKey>>>,
-    /// Condition types shown, by kind and resource, so that they can be taken back.
-    shown: Mutex<HashMap<(&'static str, Key), HashSet<String>>>,
+    keys: Mutex<BTreeMap<Key, Box<[SigningKey]>>>,
+    /// The conditions of all resources.
+    conditions: Mutex<Conditions>,
+}
+
+/// Conditions, of which thousands have the same few types.
+#[derive(Debug, Default)]
+struct Conditions {
+    /// By kind and resource.
+    shown: BTreeMap<(&'static str, Key), Box<[Shown]>>,
+    /// Each type there is.
+    types: BTreeSet<Arc<str>>,
+}
+
+/// A condition as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shown {
+    type_: Arc<str>,
+    status: &'static str,
+}
+
+impl Conditions {
+    /// The one copy of `type_`.
+    fn type_(&mut self, type_: &str) -> Arc<str> {
+        if let Some(known) = self.types.get(type_) {
+            return known.clone();
+        }
+        let new: Arc<str> = type_.into();
+        self.types.insert(new.clone());
+        new
+    }
 }
 
 /// A key that signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SigningKey {
-    selector: String,
+    selector: Box<str>,
     algorithm: &'static str,
     since: Timestamp,
 }
@@ -80,36 +109,18 @@ impl Metrics {
                 .buckets(RECONCILE_BUCKETS.to_vec()),
             &["kind", "result"],
         )?;
-        let condition = GaugeVec::new(
-            Opts::new(
-                "postrider_condition",
-                "1 for the status a condition has, 0 for those it has not.",
-            ),
-            &["kind", "namespace", "name", "type", "status"],
-        )?;
         let dns_lookups = IntCounterVec::new(
             Opts::new("postrider_dns_lookups_total", "DNS lookups by result."),
             &["result"],
         )?;
-        let key_age = GaugeVec::new(
-            Opts::new(
-                "postrider_dkim_key_age_seconds",
-                "Time since relays began to sign with a DKIM key.",
-            ),
-            &["namespace", "name", "selector", "algorithm"],
-        )?;
-        registry.register(Box::new(key_age.clone()))?;
         registry.register(Box::new(reconcile_seconds.clone()))?;
-        registry.register(Box::new(condition.clone()))?;
         registry.register(Box::new(dns_lookups.clone()))?;
         Ok(Self {
             registry,
             reconcile_seconds,
-            condition,
             dns_lookups,
-            key_age,
             keys: Mutex::default(),
-            shown: Mutex::default(),
+            conditions: Mutex::default(),
         })
     }
 
@@ -137,48 +148,38 @@ impl Metrics {
     /// Shows the conditions of a resource in place of those shown before. A check that is switched off
     /// is not shown: of thousands of domains that would be most of what is served.
     pub fn show_conditions(&self, kind: &'static str, resource: &Key, conditions: &[Condition]) {
-        let (namespace, name) = resource;
-        let checked = || {
-            conditions
-                .iter()
-                .filter(|c| c.reason != reasons::NOT_REQUIRED)
-        };
-        let types: HashSet<String> = checked().map(|c| c.type_.clone()).collect();
-        for condition in checked() {
-            for status in STATUSES {
-                let value = f64::from(u8::from(condition.status == status));
-                let labels = [kind, namespace, name, &condition.type_, status];
-                self.condition.with_label_values(&labels).set(value);
-            }
-        }
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = shown.insert((kind, resource.clone()), types.clone());
-        for gone in before.unwrap_or_default().difference(&types) {
-            self.hide(kind, resource, gone);
-        }
+        let mut all = lock(&self.conditions);
+        let checked = conditions
+            .iter()
+            .filter(|c| c.reason != reasons::NOT_REQUIRED);
+        let shown = checked.filter_map(|condition| {
+            Some(Shown {
+                status: STATUSES.into_iter().find(|s| *s == condition.status)?,
+                type_: all.type_(&condition.type_),
+            })
+        });
+        let shown = shown.collect();
+        all.shown.insert((kind, resource.clone()), shown);
     }
 
     /// Shows the ages of the keys that sign for a SendingDomain in place of those shown before.
     pub fn show_keys(&self, resource: &Key, active: &[KeyStatus]) {
         let keys = active.iter().map(|key| SigningKey {
-            selector: key.selector.to_string(),
+            selector: key.selector.as_str().into(),
             algorithm: algorithm_name(key.algorithm),
             since: key.since.0,
         });
-        let mut all = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(resource.clone(), keys.collect());
+        lock(&self.keys).insert(resource.clone(), keys.collect());
     }
 
     /// Takes back every series of a deleted resource.
     pub fn forget(&self, kind: &'static str, resource: &Key) {
         if kind == "SendingDomain" {
-            let mut all = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-            all.remove(resource);
+            lock(&self.keys).remove(resource);
         }
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        for gone in shown.remove(&(kind, resource.clone())).unwrap_or_default() {
-            self.hide(kind, resource, &gone);
-        }
+        lock(&self.conditions)
+            .shown
+            .remove(&(kind, resource.clone()));
     }
 
     /// All metrics in the Prometheus text format, ages as of `now`.
@@ -187,28 +188,50 @@ impl Metrics {
     ///
     /// When a metric cannot be written out.
     pub fn render(&self, now: Timestamp) -> Result<Vec<u8>, prometheus::Error> {
-        self.key_age.reset();
-        let all = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((namespace, name), keys) in all.iter() {
-            for key in keys {
-                let age = now.duration_since(key.since).as_secs_f64().max(0.0);
-                let labels = [namespace, name, key.selector.as_str(), key.algorithm];
-                self.key_age.with_label_values(&labels).set(age);
-            }
-        }
-        drop(all);
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(text)
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        self.render_conditions(&mut out);
+        self.render_keys(&mut out, now);
+        Ok(out)
     }
 
-    fn hide(&self, kind: &str, (namespace, name): &Key, type_: &str) {
-        for status in STATUSES {
-            // Fails only when the series is not there, which is what is wanted.
-            let labels = [kind, namespace.as_str(), name.as_str(), type_, status];
-            let _ = self.condition.remove_label_values(&labels);
+    fn render_conditions(&self, out: &mut Vec<u8>) {
+        let help = "1 for the status that a condition has.";
+        let mut family = text::Gauge::begin(out, "postrider_condition", help);
+        for ((kind, (namespace, name)), conditions) in &lock(&self.conditions).shown {
+            for Shown { type_, status } in conditions {
+                let labels = [
+                    ("kind", *kind),
+                    ("name", name),
+                    ("namespace", namespace),
+                    ("status", status),
+                    ("type", type_),
+                ];
+                family.sample(&labels, 1.0);
+            }
         }
     }
+
+    fn render_keys(&self, out: &mut Vec<u8>, now: Timestamp) {
+        let help = "Time since relays began to sign with a DKIM key.";
+        let mut family = text::Gauge::begin(out, "postrider_dkim_key_age_seconds", help);
+        for ((namespace, name), keys) in &*lock(&self.keys) {
+            for key in keys {
+                let age = now.duration_since(key.since).as_secs_f64().max(0.0);
+                let labels = [
+                    ("algorithm", key.algorithm),
+                    ("name", name),
+                    ("namespace", namespace),
+                    ("selector", &key.selector),
+                ];
+                family.sample(&labels, age);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
