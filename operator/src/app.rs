@@ -5,12 +5,16 @@
 //! reconcile. On a signal: finish what is under way, give the Lease up, end. If the Lease is lost,
 //! end at once with an error.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZero, sync::Arc, time::Duration};
 
 use hyper::http;
 use jiff::Timestamp;
 use kube::{Client, Config};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -25,12 +29,12 @@ use crate::{
     },
     events::Events,
     lease::{Candidate, Lost},
-    looks::Looks,
+    looks::{Calendar, Looks},
     metrics::Metrics,
     queues::{Inboxes, Queues},
     relay_pool::{
-        self, QueuesWritten, credentials::VerifierCache, loaded::Loaded, observe, reports,
-        reverse::Told,
+        self, QueuesWritten, credentials::VerifierCache, loaded::Loaded, observe, pace::Paces,
+        reports, reverse::Told,
     },
     sending_domain,
     settings::Settings,
@@ -107,6 +111,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     }
     let steady = SteadyTime::best(server_time, clock.now());
 
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let process = Process {
         settings: Arc::new(settings),
         metrics,
@@ -114,6 +119,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
         clock,
         client,
         resolver: Arc::new(resolver),
+        key_makers: Arc::new(Semaphore::new(cores)),
         policies: Arc::new(HttpsPolicyHosts::public()),
         phase,
         stop,
@@ -161,6 +167,7 @@ struct Process {
     steady: SteadyTime,
     client: Client,
     resolver: Arc<dyn Resolver>,
+    key_makers: Arc<Semaphore>,
     policies: Arc<dyn PolicyHosts>,
     phase: watch::Sender<Phase>,
     stop: CancellationToken,
@@ -266,10 +273,13 @@ impl Process {
             backoff: Backoff::new(fastrand::u64(..)),
             resolver: self.resolver.clone(),
             looks: Looks::default(),
+            calendar: Calendar::default(),
             policies: self.policies.clone(),
             pool_looks: Looks::default(),
             reverse_told: Told::default(),
             loaded: Loaded::default(),
+            key_makers: self.key_makers.clone(),
+            paces: Paces::default(),
             verifiers: VerifierCache::default(),
             queues_written: QueuesWritten::default(),
             start: Start::default(),

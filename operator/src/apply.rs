@@ -73,6 +73,22 @@ pub struct Writer {
     memo: Mutex<HashMap<String, Settled>>,
 }
 
+/// What is known of the object that is to be written.
+struct Live {
+    version: String,
+    /// Whether it is as wanted.
+    covers: bool,
+}
+
+impl Live {
+    fn of<K: Kind>(live: &K, wanted: &Value) -> Result<Self, Error> {
+        Ok(Self {
+            version: live.resource_version().unwrap_or_default(),
+            covers: covers(&to_value(live)?, wanted),
+        })
+    }
+}
+
 /// What the server made of an apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Settled {
@@ -101,7 +117,31 @@ impl Writer {
         desired: &K,
         live: Option<&K>,
     ) -> Result<Outcome, Error> {
-        self.apply_value(manager, with_digest(to_value(desired)?), live)
+        let wanted = with_digest(to_value(desired)?);
+        let live = live.map(|live| Live::of(live, &wanted));
+        self.apply_value::<K>(manager, &wanted, live.transpose()?)
+            .await
+    }
+
+    /// Like [`Self::apply`], where the cache keeps less of an object than there is: `live` is `kept`
+    /// of it.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses or does not answer.
+    pub async fn apply_kept<K: Kind>(
+        &self,
+        manager: &str,
+        desired: &K,
+        live: Option<&K>,
+        kept: fn(K) -> K,
+    ) -> Result<Outcome, Error> {
+        let wanted = with_digest(to_value(desired)?);
+        let live = live.map(|live| {
+            let shown = with_applied(to_value(&kept(desired.clone()))?, applied(&wanted));
+            Live::of(live, &shown)
+        });
+        self.apply_value::<K>(manager, &wanted, live.transpose()?)
             .await
     }
 
@@ -117,7 +157,10 @@ impl Writer {
         desired: &K,
         live: Option<&K>,
     ) -> Result<Outcome, Error> {
-        self.apply_value(manager, to_value(desired)?, live).await
+        let wanted = to_value(desired)?;
+        let live = live.map(|live| Live::of(live, &wanted));
+        self.apply_value::<K>(manager, &wanted, live.transpose()?)
+            .await
     }
 
     /// Applies `desired` without a look at what is there. For giving fields up.
@@ -322,22 +365,21 @@ impl Writer {
     async fn apply_value<K: Kind>(
         &self,
         manager: &str,
-        wanted: Value,
-        live: Option<&K>,
+        wanted: &Value,
+        live: Option<Live>,
     ) -> Result<Outcome, Error> {
-        let digest = digest(&wanted);
-        let key = memo_key::<K>(manager, &wanted);
-        if let Some(live) = live {
-            let version = live.resource_version().unwrap_or_default();
+        let digest = digest(wanted);
+        let key = memo_key::<K>(manager, wanted);
+        if let Some(Live { version, covers }) = live {
             let settled = Settled {
                 version,
                 digest: digest.clone(),
             };
-            if covers(&to_value(live)?, &wanted) || self.recall(&key) == Some(settled) {
+            if covers || self.recall(&key) == Some(settled) {
                 return Ok(Outcome::Unchanged);
             }
         }
-        let applied = self.patch_to_fit::<K>(manager, &wanted).await?;
+        let applied = self.patch_to_fit::<K>(manager, wanted).await?;
         let version = applied.resource_version().unwrap_or_default();
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
         memo.insert(key, Settled { version, digest });
@@ -452,15 +494,27 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// `wanted` with the annotation that holds its own digest.
-fn with_digest(mut wanted: Value) -> Value {
+fn with_digest(wanted: Value) -> Value {
     let digest = digest(&wanted);
+    with_applied(wanted, &digest)
+}
+
+/// `wanted` with `digest` in the annotation of what was applied.
+fn with_applied(mut wanted: Value, digest: &str) -> Value {
     if let Some(Value::Object(metadata)) = wanted.get_mut("metadata") {
         let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
         if let Value::Object(annotations) = annotations {
-            annotations.insert(APPLIED_ANNOTATION.into(), Value::String(digest));
+            annotations.insert(APPLIED_ANNOTATION.into(), digest.into());
         }
     }
     wanted
+}
+
+/// The annotation that [`with_digest`] has added.
+fn applied(wanted: &Value) -> &str {
+    let annotations = wanted.pointer("/metadata/annotations");
+    let digest = annotations.and_then(|annotations| annotations.get(APPLIED_ANNOTATION));
+    digest.and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Maps of `serde_json` are sorted, so equal objects give equal digests.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     clock::{Clock, SteadyTime},
     dns::{PolicyHosts, Resolver},
     events::Events,
-    looks::Looks,
+    looks::{Calendar, Looks},
     metrics::Metrics,
     queues::Queues,
     relay_pool::{
@@ -19,6 +20,7 @@ use crate::{
         credentials::VerifierCache,
         dns::{self, PoolLook},
         loaded::Loaded,
+        pace::Paces,
         reverse::Told,
     },
     sending_domain::observe::{Inputs, Look},
@@ -55,12 +57,18 @@ pub struct Context {
     pub policies: Arc<dyn PolicyHosts>,
     /// What DNS said of each SendingDomain, until the next look is due.
     pub looks: Looks<Inputs, Look>,
+    /// When SendingDomains may be looked at.
+    pub calendar: Calendar,
     /// What DNS said of the names and addresses of each pool, until the next look is due.
     pub pool_looks: Looks<dns::Inputs, PoolLook>,
     /// What the SendingDomains of each pool know of the names of its addresses.
     pub reverse_told: Told,
     /// What relays have loaded, by their own reports.
     pub loaded: Loaded,
+    /// Held while a key is made, which takes a core.
+    pub key_makers: Arc<Semaphore>,
+    /// How hard each pool may push.
+    pub paces: Paces,
     /// Password verifiers already derived.
     pub verifiers: VerifierCache,
     /// When each pool's queue depth was last written.

@@ -6,9 +6,15 @@
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher as _},
+    marker::PhantomData,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+
+mod calendar;
+
+pub use calendar::Calendar;
 
 /// Entries below which nothing is swept out.
 const SWEEP_FROM: usize = 64;
@@ -18,19 +24,21 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(900);
 /// Looks by UID: `I` is what a look `L` depends on besides DNS.
 #[derive(Debug)]
 pub struct Looks<I, L> {
-    kept: Mutex<Kept<I, L>>,
+    kept: Mutex<Kept<L>>,
+    inputs: PhantomData<fn(I)>,
 }
 
 #[derive(Debug)]
-struct Kept<I, L> {
-    entries: HashMap<String, Entry<I, L>>,
+struct Kept<L> {
+    entries: HashMap<String, Entry<L>>,
     /// Entries there were after the last sweep.
     swept: usize,
 }
 
 #[derive(Debug)]
-struct Entry<I, L> {
-    inputs: I,
+struct Entry<L> {
+    /// A hash: what a look depended on is compared and never read.
+    inputs: u64,
     look: L,
     due: Duration,
 }
@@ -42,22 +50,38 @@ impl<I, L> Default for Looks<I, L> {
                 entries: HashMap::new(),
                 swept: 0,
             }),
+            inputs: PhantomData,
         }
     }
 }
 
-impl<I: PartialEq, L: Clone> Looks<I, L> {
-    /// The look kept for `uid` and when the next is due, in monotonic time; `None` when one is due
-    /// or when what it depended on has changed.
+/// What is known of an object's last look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recalled<L> {
+    /// It is good until the next is due, in monotonic time.
+    Good(L, Duration),
+    /// The next is due, as it was told.
+    Due,
+    /// There was none, or what it depended on has changed since.
+    Unknown,
+}
+
+impl<I: Hash, L: Clone> Looks<I, L> {
+    /// What is known of the last look for `uid`, which now depends on `inputs`.
     #[must_use]
-    pub fn recall(&self, uid: &str, inputs: &I, now: Duration) -> Option<(L, Duration)> {
+    pub fn recall(&self, uid: &str, inputs: &I, now: Duration) -> Recalled<L> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = kept.entries.get(uid)?;
-        (entry.inputs == *inputs && now < entry.due).then(|| (entry.look.clone(), entry.due))
+        match kept.entries.get(uid) {
+            Some(entry) if entry.inputs != hash(inputs) => Recalled::Unknown,
+            Some(entry) if now < entry.due => Recalled::Good(entry.look.clone(), entry.due),
+            Some(_) => Recalled::Due,
+            None => Recalled::Unknown,
+        }
     }
 
     /// Keeps `look` until `due`.
-    pub fn keep(&self, uid: String, inputs: I, look: L, due: Duration) {
+    pub fn keep(&self, uid: String, inputs: &I, look: L, due: Duration) {
+        let inputs = hash(inputs);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.entries.len() >= SWEEP_FROM.max(2 * kept.swept) {
             kept.entries
@@ -66,6 +90,12 @@ impl<I: PartialEq, L: Clone> Looks<I, L> {
         }
         kept.entries.insert(uid, Entry { inputs, look, due });
     }
+}
+
+fn hash(inputs: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    inputs.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -80,19 +110,19 @@ mod tests {
         let looks = Looks::default();
         let observation = fresh();
         let inputs = observation.inputs();
-        assert!(looks.recall("u", &inputs, SECOND).is_none());
-        looks.keep("u".into(), inputs.clone(), Look::default(), 5 * SECOND);
-        assert_eq!(
-            looks.recall("u", &inputs, 4 * SECOND).unwrap().1,
-            5 * SECOND
-        );
-        assert!(looks.recall("u", &inputs, 5 * SECOND).is_none());
+        assert_eq!(looks.recall("u", &inputs, SECOND), Recalled::Unknown);
+        looks.keep("u".into(), &inputs, Look::default(), 5 * SECOND);
+        let good = Recalled::Good(Look::default(), 5 * SECOND);
+        assert_eq!(looks.recall("u", &inputs, 4 * SECOND), good);
+        assert_eq!(looks.recall("u", &inputs, 5 * SECOND), Recalled::Due);
         let mut changed = observation.clone();
         changed.generation += 1;
-        assert!(looks.recall("u", &changed.inputs(), SECOND).is_none());
+        let recalled = looks.recall("u", &changed.inputs(), SECOND);
+        assert_eq!(recalled, Recalled::Unknown);
         let mut changed = observation;
         changed.tsig = Some("another".into());
-        assert!(looks.recall("u", &changed.inputs(), SECOND).is_none());
+        let recalled = looks.recall("u", &changed.inputs(), SECOND);
+        assert_eq!(recalled, Recalled::Unknown);
     }
 
     #[test]
@@ -100,7 +130,7 @@ mod tests {
         let looks = Looks::default();
         for n in 0..10 * SWEEP_FROM {
             let due = SECOND * u32::try_from(n).unwrap() * 60;
-            looks.keep(n.to_string(), fresh().inputs(), Look::default(), due);
+            looks.keep(n.to_string(), &fresh().inputs(), Look::default(), due);
         }
         assert!(looks.kept.lock().unwrap().entries.len() <= 3 * SWEEP_FROM);
     }

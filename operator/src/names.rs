@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Secret;
+
 /// Label: the RelayPool an object belongs to.
 pub const POOL_LABEL: &str = "postrider.dev/pool";
 /// Label on the Secrets of a pool's suppression shards: the number of the shard.
@@ -20,6 +22,8 @@ pub const POOL_MANAGER: &str = "postrider/relay-pool";
 pub const DOMAIN_MANAGER: &str = "postrider/sending-domain";
 /// Field manager of the SuppressionList controller for statuses.
 pub const LIST_MANAGER: &str = "postrider/suppression-list";
+/// What stands between the name of a pool and the number of a keyring shard.
+const KEYRING_INFIX: &str = "-keyring-";
 /// Longest field manager name an API server takes.
 const MAX_MANAGER: usize = 128;
 
@@ -57,7 +61,19 @@ pub fn config_map(pool: &str) -> String {
 /// The Secret with a shard of the keyring.
 #[must_use]
 pub fn keyring_secret(pool: &str, shard: u32) -> String {
-    format!("{pool}-keyring-{shard:02}")
+    format!("{pool}{KEYRING_INFIX}{shard:02}")
+}
+
+/// True for a [`keyring_secret`] of the pool that `secret` is labelled as.
+#[must_use]
+pub fn is_keyring(secret: &Secret) -> bool {
+    let (labels, name) = (&secret.metadata.labels, &secret.metadata.name);
+    let pool = labels.as_ref().and_then(|labels| labels.get(POOL_LABEL));
+    let (Some(pool), Some(name)) = (pool, name) else {
+        return false;
+    };
+    let rest = name.strip_prefix(pool.as_str());
+    rest.is_some_and(|rest| rest.starts_with(KEYRING_INFIX))
 }
 
 /// The Secret with the credentials.

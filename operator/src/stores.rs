@@ -6,7 +6,9 @@
 //! change nor a reconciliation looks at all objects. An object that cannot be decoded is skipped with a log line: the last good version
 //! of it stays until the watch starts over. It cannot stop a watch. Secrets nobody here reads are not even listed.
 
+mod cache;
 mod index;
+pub mod keys;
 mod triggers;
 
 use std::{collections::BTreeSet, fmt::Debug, pin::pin, sync::Arc};
@@ -38,8 +40,10 @@ use crate::{
     queues::{Queues, Trigger},
 };
 
-use index::IndexWriter;
+pub use cache::kept;
+use cache::{Cache, Change, Keeps, SecretCache};
 pub use index::{Index, Term};
+use keys::Keys;
 
 /// Caches of a scope.
 const KINDS: usize = 11;
@@ -57,10 +61,12 @@ pub struct Stores {
     pub lists: Store<SuppressionList>,
     /// SendingDomains by domain, pool and sender.
     pub domains_by: Index<SendingDomain>,
-    /// All Secrets.
+    /// Secrets that are no DKIM keys, as [`kept`].
     pub secrets: Store<Secret>,
-    /// Secrets by SendingDomain, pool and user name.
+    /// Of these by pool and user name.
     pub secrets_by: Index<Secret>,
+    /// DKIM keys.
+    pub keys: Keys,
     /// All ConfigMaps.
     pub config_maps: Store<ConfigMap>,
     /// Pods of pools.
@@ -118,11 +124,12 @@ impl Stores {
         let (fill, filled) = sync::watch::channel(0);
         let stores = Self {
             pools,
-            domains_by: Index::new(domains.clone(), index::of_domain),
+            domains_by: Index::new(domains.clone(), index::of_domain, index::holds_for_domain),
             domains,
             lists,
-            secrets_by: Index::new(secrets.clone(), index::of_secret),
+            secrets_by: Index::new(secrets.clone(), index::of_secret, index::holds_for_secret),
             secrets,
+            keys: Keys::default(),
             config_maps,
             pods,
             stateful_sets,
@@ -203,36 +210,56 @@ impl Watches {
     pub fn start(&self, writers: Writers, tasks: &mut JoinSet<()>) {
         let fill = &writers.filled;
         let all = watcher::Config::default();
-        let of_pools = watcher::Config::default().labels(POOL_LABEL);
         let secrets = watcher::Config::default().fields(SECRETS_READ);
         let domains = Cache::indexed(writers.domains, &self.stores.domains_by);
-        let secret_cache = Cache::indexed(writers.secrets, &self.stores.secrets_by);
-        tasks.spawn(self.watch(writers.pools, fill, all.clone(), triggers::of_pool));
+        let others = Cache::indexed(writers.secrets, &self.stores.secrets_by);
+        let secret_cache = SecretCache::new(self.stores.keys.clone(), others);
+        tasks.spawn(self.watch(
+            Cache::from(writers.pools),
+            fill,
+            all.clone(),
+            triggers::of_pool,
+        ));
         tasks.spawn(self.watch(domains, fill, all.clone(), triggers::of_domain));
-        tasks.spawn(self.watch(writers.lists, fill, all.clone(), triggers::of_list));
+        tasks.spawn(self.watch(
+            Cache::from(writers.lists),
+            fill,
+            all.clone(),
+            triggers::of_list,
+        ));
         tasks.spawn(self.watch(secret_cache, fill, secrets, triggers::of_secret));
-        tasks.spawn(self.watch(writers.config_maps, fill, all, triggers::of_config_map));
-        tasks.spawn(self.watch(writers.pods, fill, of_pools.clone(), triggers::of_child));
-        tasks.spawn(self.watch(
-            writers.stateful_sets,
-            fill,
-            of_pools.clone(),
-            triggers::of_child,
-        ));
-        tasks.spawn(self.watch(writers.services, fill, of_pools.clone(), triggers::of_child));
-        tasks.spawn(self.watch(
-            writers.service_accounts,
-            fill,
-            of_pools.clone(),
-            triggers::of_child,
-        ));
-        tasks.spawn(self.watch(writers.budgets, fill, of_pools.clone(), triggers::of_child));
-        tasks.spawn(self.watch(writers.claims, fill, of_pools, triggers::of_child));
+        let config_maps = Cache::from(writers.config_maps);
+        tasks.spawn(self.watch(config_maps, fill, all, triggers::of_config_map));
+        tasks.spawn(self.children(writers.pods, fill));
+        tasks.spawn(self.children(writers.stateful_sets, fill));
+        tasks.spawn(self.children(writers.services, fill));
+        tasks.spawn(self.children(writers.service_accounts, fill));
+        tasks.spawn(self.children(writers.budgets, fill));
+        tasks.spawn(self.children(writers.claims, fill));
+    }
+
+    /// A watch of what belongs to pools.
+    fn children<K>(
+        &self,
+        writer: Writer<K>,
+        fill: &sync::watch::Sender<usize>,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + DeserializeOwned
+            + Clone
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        let of_pools = watcher::Config::default().labels(POOL_LABEL);
+        self.watch(Cache::from(writer), fill, of_pools, triggers::of_child)
     }
 
     fn watch<K>(
         &self,
-        cache: impl Into<Cache<K>>,
+        mut cache: impl Keeps<K>,
         fill: &sync::watch::Sender<usize>,
         config: watcher::Config,
         dependants: Dependants<K>,
@@ -251,7 +278,6 @@ impl Watches {
             None => Api::all(self.client.clone()),
         };
         let (stores, queues) = (self.stores.clone(), self.queues.clone());
-        let mut cache = cache.into();
         let mut unfilled = Some(fill.clone());
         async move {
             let mut events = pin!(watcher(api, config).default_backoff());
@@ -283,72 +309,6 @@ impl Watches {
 /// Who depends on a changed object.
 type Dependants<K> = fn(&K, Change, &Stores) -> BTreeSet<Trigger>;
 
-/// How an object differs from what the cache had of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
-    /// It may differ in anything.
-    Any,
-    /// It is the same object in the same generation: no more than status and metadata differ.
-    SameGeneration,
-}
-
-impl Change {
-    fn between<K: Resource>(before: &K, now: &K) -> Self {
-        let (before, now) = (before.meta(), now.meta());
-        let same = before.uid == now.uid
-            && before.generation.is_some()
-            && before.generation == now.generation
-            && before.deletion_timestamp == now.deletion_timestamp;
-        if same {
-            Self::SameGeneration
-        } else {
-            Self::Any
-        }
-    }
-}
-
-/// The writing end of a cache and, if it has one, of its index.
-struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
-    writer: Writer<K>,
-    index: Option<IndexWriter<K>>,
-}
-
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
-    fn indexed(writer: Writer<K>, index: &Index<K>) -> Self {
-        Self {
-            writer,
-            index: Some(IndexWriter::new(index.clone())),
-        }
-    }
-
-    fn apply(&mut self, event: &Event<K>) -> Change {
-        let Self { writer, index } = self;
-        let before = match event {
-            Event::Apply(object) | Event::Delete(object) => {
-                writer.as_reader().get(&ObjectRef::from_obj(object))
-            }
-            Event::Init | Event::InitApply(_) | Event::InitDone => None,
-        };
-        writer.apply_watcher_event(event);
-        if let Some(index) = index {
-            index.apply(event, before.as_deref());
-        }
-        match (event, &before) {
-            (Event::Apply(now), Some(before)) => Change::between(before.as_ref(), now),
-            _ => Change::Any,
-        }
-    }
-}
-
-impl<K: Resource<DynamicType = ()> + Clone + 'static> From<Writer<K>> for Cache<K> {
-    fn from(writer: Writer<K>) -> Self {
-        Self {
-            writer,
-            index: None,
-        }
-    }
-}
-
 /// `event` with its object, without what nobody reads; `None` when the object is undecodable.
 fn decoded<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
     match event {
@@ -363,7 +323,7 @@ fn decoded<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> 
 fn usable<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Option<K> {
     match guard.0 {
         Ok(mut object) => {
-            object.meta_mut().managed_fields = None;
+            cache::trim(&mut object);
             Some(object)
         }
         Err(invalid) => {

@@ -153,6 +153,37 @@ async fn only_what_differs_is_written() {
 }
 
 #[tokio::test]
+async fn of_what_is_cached_as_a_digest_the_whole_is_written() {
+    let (writer, fake) = serve().await;
+    let kept = |mut map: ConfigMap| {
+        for text in map.data.iter_mut().flat_map(|data| data.values_mut()) {
+            *text = format!("digest of {text}");
+        }
+        map
+    };
+    let apply = async |map: ConfigMap, live: Option<ConfigMap>| {
+        writer
+            .apply_kept("postrider/test", &map, live.as_ref(), kept)
+            .await
+            .unwrap()
+    };
+    assert_eq!(apply(wanted("a"), None).await, Outcome::Written);
+    assert_eq!(live(&fake).data.unwrap()["key"], "a");
+    let cached = || Some(kept(live(&fake)));
+    assert_eq!(apply(wanted("a"), cached()).await, Outcome::Unchanged);
+    assert_eq!(count(&fake), 1);
+    edit(&fake, &json!({"data": {"key": "drifted"}}));
+    assert_eq!(apply(wanted("a"), cached()).await, Outcome::Written);
+    edit(
+        &fake,
+        &json!({"metadata": {"annotations": {"postrider.dev/applied-digest": "x"}}}),
+    );
+    assert_eq!(apply(wanted("a"), cached()).await, Outcome::Written);
+    assert_eq!(apply(wanted("b"), cached()).await, Outcome::Written);
+    assert_eq!(live(&fake).data.unwrap()["key"], "b");
+}
+
+#[tokio::test]
 async fn a_value_the_server_spells_otherwise_is_not_written_for_ever() {
     let (writer, fake) = serve().await;
     fake.lock().unwrap().respell = Some(("/data/key", "1"));

@@ -13,7 +13,7 @@ use postrider_crds::{
 use super::{Answer, Finding, Resolver, Sight, tags};
 
 /// The public half of a signing key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PublicKey {
     algorithm: KeyAlgorithm,
     bytes: Vec<u8>,

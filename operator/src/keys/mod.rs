@@ -4,7 +4,7 @@
 //! keyrings. Promises: this module is the only place that knows the names of type, labels,
 //! annotations and data key; `Debug` prints no key material.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
@@ -128,19 +128,6 @@ impl TryFrom<&Secret> for DkimKey {
     }
 }
 
-/// The Secrets among `labelled`, which carry the label of a SendingDomain's name, that belong to the
-/// SendingDomain `uid`. Those of a deleted one of the same name have another owner: its keys were
-/// published by somebody else, perhaps for another domain.
-pub fn owned<'a>(
-    labelled: &'a [Arc<Secret>],
-    uid: &'a str,
-) -> impl Iterator<Item = &'a Arc<Secret>> {
-    labelled.iter().filter(move |secret| {
-        let mut owners = secret.metadata.owner_references.iter().flatten();
-        owners.any(|owner| owner.uid == uid) && secret.metadata.deletion_timestamp.is_none()
-    })
-}
-
 impl DkimKey {
     /// The Secret that keeps this key. Namespace and owner are left to the caller.
     #[must_use]
@@ -246,26 +233,5 @@ mod tests {
         });
         assert!(other_key.contains(DIGEST_ANNOTATION), "{other_key}");
         assert!(!other_key.contains("BB=="));
-    }
-
-    #[test]
-    fn a_key_belongs_to_the_object_not_to_its_name() {
-        use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
-        let owned_by = |uid: &str| {
-            let mut secret = key().to_secret();
-            let owner = OwnerReference {
-                uid: uid.into(),
-                ..OwnerReference::default()
-            };
-            secret.metadata.owner_references = Some(vec![owner]);
-            Arc::new(secret)
-        };
-        let mut going = owned_by("now");
-        Arc::make_mut(&mut going).metadata.deletion_timestamp =
-            Some(Time("2026-01-01T00:00:00Z".parse().unwrap()));
-        let ownerless = Arc::new(key().to_secret());
-        let all = [owned_by("before"), owned_by("now"), going, ownerless];
-        let found: Vec<_> = owned(&all, "now").collect();
-        assert_eq!(found, [&all[1]]);
     }
 }

@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Resource as _, ResourceExt as _,
     runtime::{controller::Action, reflector::Store},
@@ -13,7 +14,7 @@ use kube::{
 use postrider_crds::RelayPool;
 
 use super::{
-    certificates, dns,
+    certificates, dns, kept_keys,
     loaded::{News, PoolKey},
     observe::{self, Observation},
     plan::{self, Plan, Withdrawal},
@@ -37,6 +38,9 @@ pub(super) fn reconcile(
         if pool.metadata.deletion_timestamp.is_some() {
             ctx.start.pool_tried(&key);
             return Ok(Action::await_change());
+        }
+        if let Some(rest) = ctx.paces.rest(&key, ctx.clock.monotonic()) {
+            return Ok(Action::requeue(rest));
         }
         let rendered = render(&ctx, pool).await;
         ctx.start.pool_tried(&key);
@@ -62,9 +66,12 @@ async fn render(
     let certificates = certificates::ensure(ctx, &pool, ctx.now()).await?;
     reverse::tell(ctx, &pool).await;
     let (look, look_due) = dns::look_when_due(ctx, &pool).await;
-    let seen = observe::observe(ctx, pool, certificates, look);
+    let in_force = kept_keys::in_force(ctx, &pool).await?;
+    let started = ctx.clock.monotonic();
+    let seen = observe::observe(ctx, pool, (certificates, look), &in_force);
     let plan = plan::plan(&seen);
     let key = observe::key(&seen.pool);
+    ctx.paces.looked(&key, started, ctx.clock.monotonic());
     let news = ctx.loaded.set_rendered(&key, plan.rendered.clone());
     wake_dependants(ctx, &seen.pool, &news).await;
     Ok((seen, plan, look_due))
@@ -97,6 +104,9 @@ async fn write_children(ctx: &Context, seen: &Observation, plan: &Plan) -> Resul
     let (stores, children) = (&ctx.stores, &plan.children);
     let mut documents = Tally::default();
     documents.note(write(ctx, &stores.config_maps, &namespace, &children.config_map).await);
+    for keyring in &children.keyrings {
+        documents.note(write_keyring(ctx, &observe::key(&seen.pool), keyring).await);
+    }
     for secret in &children.secrets {
         documents.note(write(ctx, &stores.secrets, &namespace, secret).await);
     }
@@ -134,6 +144,19 @@ async fn write<K: Kind>(
     ctx.writer
         .apply(POOL_MANAGER, wanted, live.as_deref())
         .await
+}
+
+/// Writes a shard of the keyring, of which the cache has no more than a digest.
+async fn write_keyring(ctx: &Context, pool: &PoolKey, wanted: &Secret) -> Result<Outcome, Error> {
+    let live = stores::get(&ctx.stores.secrets, &pool.namespace, &wanted.name_any());
+    let (writer, live) = (&ctx.writer, live.as_deref());
+    let written = writer.apply_kept(POOL_MANAGER, wanted, live, stores::kept);
+    let written = written.await?;
+    if written == Outcome::Written {
+        let octets = plan::first_value(wanted).unwrap_or_default().len();
+        ctx.paces.wrote(pool, octets, ctx.clock.monotonic());
+    }
+    Ok(written)
 }
 
 /// What came of several writes.

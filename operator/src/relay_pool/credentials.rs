@@ -193,6 +193,12 @@ pub fn username(secret: &Secret) -> Option<String> {
     String::from_utf8(text.0.clone()).ok()
 }
 
+/// Whether the username in `secret` is `wanted`.
+pub(crate) fn has_username(secret: &Secret, wanted: &str) -> bool {
+    let found = secret.data.as_ref().and_then(|data| data.get("username"));
+    found.is_some_and(|text| text.0 == wanted.as_bytes())
+}
+
 fn username_and_password(secret: &Secret) -> Result<(String, Vec<u8>), SenderProblem> {
     let name = secret.name_any();
     let value = |key: &'static str| {

@@ -23,6 +23,7 @@ use crate::{
         Resolver,
         reverse::{Expectation, Reverse},
     },
+    looks::Recalled,
 };
 
 /// Time between looks once all is verified.
@@ -33,7 +34,7 @@ const UNSETTLED: Duration = Duration::from_secs(15);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a look depends on besides DNS.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Inputs {
     names: Vec<DomainName>,
     egress: Vec<EgressRange>,
@@ -113,8 +114,8 @@ pub(super) async fn look_when_due(ctx: &Context, pool: &RelayPool) -> (PoolLook,
     let inputs = Inputs::of(pool);
     let uid = pool.uid().unwrap_or_default();
     let started = ctx.clock.monotonic();
-    if let Some(kept) = ctx.pool_looks.recall(&uid, &inputs, started) {
-        return kept;
+    if let Recalled::Good(seen, due) = ctx.pool_looks.recall(&uid, &inputs, started) {
+        return (seen, due);
     }
     let seen = look(ctx.resolver.as_ref(), &inputs).await;
     let wait = match inputs.egress.is_empty() || seen.is_settled() {
@@ -122,7 +123,7 @@ pub(super) async fn look_when_due(ctx: &Context, pool: &RelayPool) -> (PoolLook,
         false => unsettled(pool, ctx.now()),
     };
     let due = ctx.clock.monotonic() + wait;
-    ctx.pool_looks.keep(uid, inputs, seen.clone(), due);
+    ctx.pool_looks.keep(uid, &inputs, seen.clone(), due);
     (seen, due)
 }
 

@@ -13,24 +13,57 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use postrider_crds::{
-    DomainName, SendingDomain,
+    DomainName, RelayPool, SendingDomain,
     relay_config::{Document as _, DomainEntry, Keyring, SigningKey, SigningState, shard_of},
 };
 
 use crate::{
+    Context, Error,
     keys::{DkimKey, KeyState, Life},
     names,
     relay_pool::build,
+    stores::Term,
 };
+
+/// The keyrings that have to be read for [`kept_keys`], by name: the caches have no more of them than
+/// digests.
+///
+/// # Errors
+///
+/// When the API server does not answer.
+pub(super) async fn in_force(
+    ctx: &Context,
+    pool: &RelayPool,
+) -> Result<BTreeMap<String, Arc<Secret>>, Error> {
+    let (namespace, name) = (pool.namespace().unwrap_or_default(), pool.name_any());
+    let term = Term::Pool(name.clone());
+    let without_keys = |domain: &Arc<SendingDomain>| {
+        let uid = domain.uid().unwrap_or_default();
+        let keys = ctx.stores.keys.owned(&namespace, &domain.name_any(), &uid);
+        domain.metadata.deletion_timestamp.is_some() && keys.is_empty()
+    };
+    let domains = ctx.stores.domains_by.each(&namespace, &term);
+    let shards: BTreeSet<u32> = domains
+        .filter(without_keys)
+        .map(|domain| shard_of(&domain.spec.domain))
+        .collect();
+    let mut secrets = BTreeMap::new();
+    for shard in shards {
+        let secret = names::keyring_secret(&name, shard);
+        let live: Option<Secret> = ctx.writer.get(&namespace, &secret).await?;
+        secrets.extend(live.map(|live| (secret, Arc::new(live))));
+    }
+    Ok(secrets)
+}
 
 /// The keys that `secrets`, those of `pool`, have of `domains` that are being deleted and of which
 /// `keys` has none.
 pub(super) fn kept_keys(
     pool: &str,
     domains: &[Arc<SendingDomain>],
-    keys: &[DkimKey],
+    keys: &[Arc<DkimKey>],
     secrets: &BTreeMap<String, Arc<Secret>>,
-) -> Vec<DkimKey> {
+) -> Vec<Arc<DkimKey>> {
     let mut leaving = domains
         .iter()
         .filter(|domain| domain.metadata.deletion_timestamp.is_some())
@@ -44,16 +77,16 @@ pub(super) fn kept_keys(
     for domain in leaving.filter(|domain| !with_keys.contains(domain.name_any().as_str())) {
         let shard = shard_of(&domain.spec.domain);
         let keyring = keyrings.entry(shard);
-        let keyring = keyring.or_insert_with(|| in_force(pool, shard, secrets));
+        let keyring = keyring.or_insert_with(|| entries(pool, shard, secrets));
         if let Some(entry) = keyring.remove(&domain.spec.domain) {
             let keys = entry.keys.into_iter();
-            kept.extend(keys.map(|key| kept_key(domain, key)));
+            kept.extend(keys.map(|key| Arc::new(kept_key(domain, key))));
         }
     }
     kept
 }
 
-fn in_force(
+fn entries(
     pool: &str,
     shard: u32,
     secrets: &BTreeMap<String, Arc<Secret>>,
@@ -113,7 +146,7 @@ mod tests {
     #[test]
     fn a_leaving_domain_signs_on_when_its_secrets_are_gone() {
         const DELETED: Option<&str> = Some("2026-01-01T00:00:00Z");
-        let pool: postrider_crds::RelayPool = serde_json::from_value(json!({
+        let pool: RelayPool = serde_json::from_value(json!({
             "apiVersion": "postrider.dev/v1alpha1", "kind": "RelayPool",
             "metadata": {"name": "default", "namespace": "mail", "uid": "p"},
             "spec": {"hostname": "mail.example.net"},
@@ -124,13 +157,19 @@ mod tests {
             domain("b", DELETED),
             domain("c", None),
         ];
-        let keys = [
+        let keys: [Arc<DkimKey>; 4] = [
             key("a", "pr-1", KeyState::Active),
             key("a", "pr-2", KeyState::Visible),
             key("b", "pr-3", KeyState::Active),
             key("c", "pr-4", KeyState::Active),
-        ];
-        let render = |keys: &[DkimKey]| config::keyrings(&domains, keys, &Senders::default());
+        ]
+        .map(Arc::new);
+        let render = |keys: &[Arc<DkimKey>]| -> BTreeMap<u32, Keyring> {
+            let parts = config::parts(&domains, keys).into_iter();
+            parts
+                .map(|(shard, parts)| (shard, config::keyring(&parts, &Senders::default())))
+                .collect()
+        };
         let before = render(&keys);
         let secrets: BTreeMap<String, Arc<Secret>> = before
             .iter()
@@ -141,7 +180,7 @@ mod tests {
         let kept = kept_keys("default", &domains, of_b, &secrets);
         let selectors: Vec<&str> = kept.iter().map(|key| key.selector.as_str()).collect();
         assert_eq!(selectors, ["pr-1", "pr-2"], "of \"a\" alone");
-        let all = [of_b, &kept, &keys[3..]].concat();
+        let all = [of_b, kept.as_slice(), &keys[3..]].concat();
         assert_eq!(render(&all), before);
         assert!(kept_keys("default", &domains[2..], &[], &secrets).is_empty());
         assert!(kept_keys("default", &domains, &[], &BTreeMap::new()).is_empty());

@@ -7,13 +7,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use postrider_crds::{
     DomainName, Selector,
     relay_config::{Admission, Intake, Report, SUPPRESSION_SHARDS, layout, shard_of},
 };
+
+use super::keyring::Shard;
 
 /// Pods named in a message; the rest will be named when these are done.
 const MAX_LAGGING: usize = 3;
@@ -34,10 +36,17 @@ pub struct Rendered {
     pub documents: BTreeMap<String, String>,
     /// The same for certificates and their keys, which relays need not report.
     pub certificates: BTreeMap<String, String>,
-    /// What the keyrings say, by domain.
-    pub domains: BTreeMap<DomainName, RenderedDomain>,
+    /// Shards of the keyring and what each says.
+    pub shards: BTreeMap<u32, Arc<Shard>>,
     /// UIDs by name of the pods the pool should have; `None` for one that does not exist yet.
     pub members: BTreeMap<String, Option<String>>,
+}
+
+impl Rendered {
+    /// What the keyring says of `domain`.
+    pub(crate) fn domain(&self, domain: &DomainName) -> Option<&RenderedDomain> {
+        self.shards.get(&shard_of(domain))?.domains.get(domain)
+    }
 }
 
 /// What a keyring says of a domain.
@@ -158,7 +167,7 @@ impl PoolState {
     /// True when the rendered keyring has `selector` of `domain` and is loaded everywhere.
     #[must_use]
     pub fn selector_loaded_everywhere(&self, domain: &DomainName, selector: &Selector) -> bool {
-        let entry = self.rendered.domains.get(domain);
+        let entry = self.rendered.domain(domain);
         let document = layout::keyring(shard_of(domain));
         let digest = self.rendered.documents.get(&document);
         entry.is_some_and(|entry| entry.selectors.contains(selector))
@@ -168,7 +177,7 @@ impl PoolState {
     /// How far the relays are with `domain` as the SendingDomain `uid` has it at `generation`.
     #[must_use]
     pub fn reach(&self, domain: &DomainName, uid: &str, generation: i64) -> Reach {
-        let entry = self.rendered.domains.get(domain);
+        let entry = self.rendered.domain(domain);
         let entry = entry.filter(|entry| entry.uid == uid && entry.generation == generation);
         let document = layout::keyring(shard_of(domain));
         let digest = self.rendered.documents.get(&document);
@@ -184,7 +193,7 @@ impl PoolState {
     /// keyring does not say so yet.
     #[must_use]
     pub fn remainder(&self, domain: &DomainName, uid: &str) -> Option<Remainder> {
-        let entry = self.rendered.domains.get(domain)?;
+        let entry = self.rendered.domain(domain)?;
         if entry.uid != uid || entry.intake != Intake::Closed {
             return None;
         }
@@ -205,7 +214,8 @@ impl PoolState {
     /// True while relays are watched to the last message of a domain.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        let mut domains = self.rendered.domains.values();
+        let shards = self.rendered.shards.values();
+        let mut domains = shards.flat_map(|shard| shard.domains.values());
         domains.any(|domain| domain.intake == Intake::Closed)
     }
 
@@ -213,7 +223,7 @@ impl PoolState {
     /// should be; without a pod nobody can sign.
     #[must_use]
     pub fn selector_released_everywhere(&self, domain: &DomainName, selector: &Selector) -> bool {
-        let entry = self.rendered.domains.get(domain);
+        let entry = self.rendered.domain(domain);
         entry.is_none_or(|entry| !entry.selectors.contains(selector))
             && !self.rendered.documents.is_empty()
             && self.lagging(domain).next().is_none()
@@ -233,8 +243,21 @@ impl PoolState {
     }
 }
 
-/// The keyrings of domains of which something else is said now than before: for what is rendered,
+/// The keyrings that say something else of a domain, or say it of another state of its SendingDomain,
 /// whether or not that makes other bytes.
+fn restated(
+    before: &BTreeMap<u32, Arc<Shard>>,
+    now: &BTreeMap<u32, Arc<Shard>>,
+) -> BTreeSet<String> {
+    let differs = |shard: &&u32| match (before.get(*shard), now.get(*shard)) {
+        (Some(before), Some(now)) => !Arc::ptr_eq(before, now) && before.domains != now.domains,
+        (before, now) => before.is_some() != now.is_some(),
+    };
+    let shards = before.keys().chain(now.keys()).filter(differs);
+    shards.map(|shard| layout::keyring(*shard)).collect()
+}
+
+/// The keyrings of domains of which something else is said now than before.
 fn changed<T: PartialEq>(
     before: &BTreeMap<DomainName, T>,
     now: &BTreeMap<DomainName, T>,
@@ -344,7 +367,7 @@ impl Loaded {
         for entry in state.reports.values_mut() {
             // What was counted for another SendingDomain of the name tells nothing of this one.
             let counts = entry.report.as_mut().map(|report| &mut report.remaining);
-            let same = |domain: &DomainName| before.domains.get(domain) == now.domains.get(domain);
+            let same = |domain: &DomainName| before.domain(domain) == now.domain(domain);
             counts
                 .into_iter()
                 .for_each(|c| c.retain(|domain, _| same(domain)));
@@ -357,7 +380,7 @@ impl Loaded {
         }
         let mut news = News::of(&before.documents, &now.documents);
         if let News::Documents(paths) = &mut news {
-            paths.extend(changed(&before.domains, &now.domains));
+            paths.extend(restated(&before.shards, &now.shards));
         }
         news
     }
@@ -419,10 +442,11 @@ mod tests {
             intake: Intake::Open,
             selectors: BTreeSet::from(["pr-1".parse().unwrap()]),
         };
+        let shard = Shard::saying(domain(), entry);
         Rendered {
             documents: BTreeMap::from([(document, "d1".to_owned())]),
             certificates: BTreeMap::new(),
-            domains: BTreeMap::from([(domain(), entry)]),
+            shards: BTreeMap::from([(shard_of(&domain()), Arc::new(shard))]),
             members: members
                 .iter()
                 .map(|(name, uid)| ((*name).to_owned(), uid.map(str::to_owned)))
@@ -551,7 +575,8 @@ mod tests {
         let document = layout::keyring(shard_of(&domain()));
         let closing = |uid: &str| {
             let mut rendered = rendered(&[("p-0", Some("u0")), ("p-1", Some("u1"))]);
-            let entry = rendered.domains.get_mut(&domain()).unwrap();
+            let shard = rendered.shards.get_mut(&shard_of(&domain())).unwrap();
+            let entry = Arc::make_mut(shard).domains.get_mut(&domain()).unwrap();
             (entry.uid, entry.intake) = (uid.into(), Intake::Closed);
             rendered
         };
@@ -618,7 +643,9 @@ mod tests {
         assert!(back.concerns_list("global") && !back.concerns_list("other"));
         assert!(!back.concerns_domain(&domain()));
         let mut edited = first;
-        edited.domains.get_mut(&domain()).unwrap().generation += 1;
+        let shard = edited.shards.get_mut(&shard_of(&domain())).unwrap();
+        let shard = Arc::make_mut(shard);
+        shard.domains.get_mut(&domain()).unwrap().generation += 1;
         assert!(news(&edited).concerns_domain(&domain()), "the same bytes");
     }
 }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Context,
-    keys::{self, DkimKey},
+    keys::DkimKey,
     names::{POOL_LABEL, SUPPRESSION_SHARD_LABEL},
     stores::{self, Term},
 };
@@ -51,7 +51,7 @@ pub struct Observation {
     /// The SendingDomains it serves, by domain.
     pub domains: Vec<Arc<SendingDomain>>,
     /// Usable DKIM keys that these SendingDomains own.
-    pub keys: Vec<DkimKey>,
+    pub keys: Vec<Arc<DkimKey>>,
     /// Who may log in.
     pub senders: Senders,
     /// Their verifiers.
@@ -64,6 +64,8 @@ pub struct Observation {
     pub look: PoolLook,
     /// What the relays report.
     pub state: PoolState,
+    /// Octets of keyring that may be written now.
+    pub allowance: usize,
     /// When the depth of the queue was last written to the status.
     pub queue_written_at: Option<Timestamp>,
 }
@@ -77,13 +79,13 @@ pub fn key(pool: &RelayPool) -> PoolKey {
     }
 }
 
-/// Reads the caches for `pool`.
+/// Reads the caches for `pool`; `in_force` are its keyrings of which the caches do not have enough.
 #[must_use]
 pub fn observe(
     ctx: &Context,
     pool: Arc<RelayPool>,
-    certificates: Certificates,
-    look: PoolLook,
+    (certificates, look): (Certificates, PoolLook),
+    in_force: &BTreeMap<String, Arc<Secret>>,
 ) -> Observation {
     let key = key(&pool);
     let PoolKey { namespace, name } = &key;
@@ -95,8 +97,8 @@ pub fn observe(
     let credentials = ctx.verifiers.credentials(namespace, &senders, secret);
     let secrets = ctx.stores.secrets_by.find(namespace, &pool_term);
     let secrets = secrets.into_iter().map(|s| (s.name_any(), s)).collect();
-    let mut keys: Vec<DkimKey> = served.iter().flat_map(|d| usable_keys(ctx, d)).collect();
-    keys.extend(kept_keys(name, &served, &keys, &secrets));
+    let mut keys: Vec<Arc<DkimKey>> = served.iter().flat_map(|d| usable_keys(ctx, d)).collect();
+    keys.extend(kept_keys(name, &served, &keys, in_force));
     let lists = in_namespace(&ctx.stores.lists, namespace);
     Observation {
         now: ctx.now(),
@@ -114,20 +116,19 @@ pub fn observe(
         certificates,
         look,
         state: ctx.loaded.state(&key),
+        allowance: ctx.paces.allowance(&key, ctx.clock.monotonic()),
         queue_written_at: ctx.queues_written.get(&key),
         pool,
     }
 }
 
 /// The usable keys of `domain`.
-fn usable_keys(ctx: &Context, domain: &SendingDomain) -> Vec<DkimKey> {
+fn usable_keys(ctx: &Context, domain: &SendingDomain) -> Vec<Arc<DkimKey>> {
     let (namespace, uid) = (domain.namespace(), domain.uid().unwrap_or_default());
-    let labelled = Term::KeyOf(domain.name_any());
-    let secrets = &ctx.stores.secrets_by;
-    let secrets = secrets.find(&namespace.unwrap_or_default(), &labelled);
-    keys::owned(&secrets, &uid)
-        .filter_map(|secret| DkimKey::try_from(secret.as_ref()).ok())
-        .collect()
+    let namespace = namespace.unwrap_or_default();
+    let owned = ctx.stores.keys.owned(&namespace, &domain.name_any(), &uid);
+    let usable = owned.iter().filter_map(|kept| kept.key.as_ref().ok());
+    usable.map(|usable| usable.key.clone()).collect()
 }
 
 /// The suppression shard that `secret` holds, by its label.

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{ConfigMap, Secret, Service, ServiceAccount},
@@ -14,11 +15,11 @@ use k8s_openapi::api::{
 use kube::ResourceExt as _;
 use postrider_crds::{
     RelayPoolStatus, digest,
-    relay_config::{Document as _, KEYRING_SHARDS, layout},
+    relay_config::{Document as _, layout},
 };
 
 use super::{
-    build, config,
+    build, config, keyring,
     loaded::Rendered,
     observe::{Observation, suppression_shard},
     status,
@@ -27,6 +28,8 @@ use crate::{events::Notice, names};
 
 /// Largest document: an object may have 1 MiB in all, base64 and metadata not counted.
 pub const MAX_DOCUMENT: usize = 900 * 1024;
+/// Wait before shards of the keyring that may not be written yet are looked at again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// What should be.
 #[derive(Clone)]
@@ -54,7 +57,9 @@ pub struct Children {
     pub service_account: ServiceAccount,
     /// The RelayConfig.
     pub config_map: ConfigMap,
-    /// Keyrings and credentials.
+    /// Shards of the keyring that were rendered now.
+    pub keyrings: Vec<Secret>,
+    /// The credentials, if they fit.
     pub secrets: Vec<Secret>,
     /// For clients, and for members' names.
     pub services: [Service; 2],
@@ -87,34 +92,23 @@ pub fn plan(seen: &Observation) -> Plan {
     let pool = &seen.pool;
     let replicas = pool.spec.replicas;
     let relay_config = config::relay_config(pool, &seen.resolvers).to_yaml();
-    let mut keyrings = config::keyrings(&seen.domains, &seen.keys, &seen.senders);
+    let keyrings = keyring::keyrings(seen);
     let mut documents = Documents::default();
     documents.digests.insert(
         layout::RELAY_CONFIG.into(),
         digest::of(relay_config.as_bytes()),
     );
-    for shard in 0..KEYRING_SHARDS {
-        let name = names::keyring_secret(&pool.name_any(), shard);
-        let text = match keyrings.get(&shard) {
-            Some(keyring) => keyring.to_yaml(),
-            // A shard that lost its last domain is emptied; one that never had any is not made.
-            None if seen.secrets.contains_key(&name) => config::empty_keyring().to_yaml(),
-            None => continue,
-        };
-        let secret = build::keyring(pool, shard, text);
-        if add(&mut documents, seen, &layout::keyring(shard), secret) == Fit::TooLarge {
-            // Relays keep the keyring in force, which tells nothing of what was rendered now.
-            keyrings.remove(&shard);
-        }
-    }
+    documents.digests.extend(keyrings.digests());
+    documents.too_large.extend(keyrings.too_large());
     let secret = build::credentials(pool, seen.credentials.to_yaml());
     add(&mut documents, seen, layout::CREDENTIALS, secret);
     let withdrawals = suppression(seen, &mut documents);
 
+    let waiting = keyrings.waiting.then_some(WRITE_AGAIN);
     let rendered = Rendered {
         documents: documents.digests.clone(),
         certificates: seen.certificates.digests.clone(),
-        domains: config::rendered_domains(&keyrings, &seen.domains),
+        shards: keyrings.shards,
         members: members(seen, replicas),
     };
     let verdict = status::judge(seen, &documents.too_large, &rendered, replicas);
@@ -122,6 +116,7 @@ pub fn plan(seen: &Observation) -> Plan {
         children: Children {
             service_account: build::service_account(pool),
             config_map: build::config_map(pool, relay_config),
+            keyrings: keyrings.secrets,
             secrets: documents.secrets,
             services: [build::members_service(pool), build::client_service(pool)],
             budget: build::budget(pool),
@@ -130,7 +125,7 @@ pub fn plan(seen: &Observation) -> Plan {
         withdrawals,
         config_digest: digest_over(&rendered),
         rendered,
-        look_again: look_again(seen, verdict.queue_in),
+        look_again: look_again(seen, verdict.queue_in, waiting),
         status: verdict.status,
         notices: verdict.notices,
     }
@@ -148,38 +143,25 @@ fn members(seen: &Observation, replicas: i32) -> BTreeMap<String, Option<String>
     (0..replicas).map(member).collect()
 }
 
-/// Whether a document fits its object.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fit {
-    Fits,
-    TooLarge,
-}
-
 /// Adds the one document of `secret`, or, if it is too large, keeps the one in force.
-fn add(documents: &mut Documents, seen: &Observation, path: &str, secret: Secret) -> Fit {
-    let bytes = |secret: &Secret| {
-        secret
-            .data
-            .iter()
-            .flatten()
-            .next()
-            .map(|(_, b)| b.0.clone())
-    };
-    let text = bytes(&secret).unwrap_or_default();
+fn add(documents: &mut Documents, seen: &Observation, path: &str, secret: Secret) {
+    let text = first_value(&secret).unwrap_or_default();
     if text.len() <= MAX_DOCUMENT {
-        documents.digests.insert(path.to_owned(), digest::of(&text));
+        documents.digests.insert(path.to_owned(), digest::of(text));
         documents.secrets.push(secret);
-        return Fit::Fits;
+        return;
     }
     documents.too_large.push(path.to_owned());
-    if let Some(live) = seen
-        .secrets
-        .get(&secret.name_any())
-        .and_then(|live| bytes(live))
-    {
-        documents.digests.insert(path.to_owned(), digest::of(&live));
+    let live = seen.secrets.get(&secret.name_any());
+    if let Some(live) = live.and_then(|live| first_value(live)) {
+        documents.digests.insert(path.to_owned(), digest::of(live));
     }
-    Fit::TooLarge
+}
+
+/// The first of a Secret's values: of most, the only one.
+pub(super) fn first_value(secret: &Secret) -> Option<&[u8]> {
+    let (_, ByteString(value)) = secret.data.as_ref()?.first_key_value()?;
+    Some(value)
 }
 
 /// Notes the suppression documents in force and finds the parts to give up.
@@ -221,10 +203,17 @@ fn digest_over(rendered: &Rendered) -> String {
     digest::of(text.as_bytes())
 }
 
-fn look_again(seen: &Observation, queue_in: Option<Duration>) -> Duration {
+fn look_again(
+    seen: &Observation,
+    queue_in: Option<Duration>,
+    waiting: Option<Duration>,
+) -> Duration {
     let renew_in = seen.certificates.renew_at.duration_since(seen.now);
     let renew_in = Duration::try_from(renew_in).unwrap_or_default();
     // A minute's slack keeps a certificate that is just due from being asked for in a loop.
     let renew_in = renew_in.max(Duration::from_secs(60));
-    queue_in.map_or(renew_in, |queue_in| queue_in.min(renew_in))
+    queue_in
+        .into_iter()
+        .chain(waiting)
+        .fold(renew_in, Duration::min)
 }

@@ -75,10 +75,13 @@ async fn generate(domain: &SendingDomain, new: &NewKey, ctx: &Context) -> Result
         problem,
     };
     let algorithm = new.algorithm;
+    // The semaphore is never closed.
+    let maker = ctx.key_makers.acquire().await.ok();
     let private_key = tokio::task::spawn_blocking(move || key::generate(algorithm))
         .await
         .map_err(|error| failed(error.to_string()))?
         .map_err(|error| failed(error.to_string()))?;
+    drop(maker);
     let selector = selector(&domain.spec.dkim.selector_prefix, fastrand::u64(..))
         .map_err(|error| failed(error.to_string()))?;
     let life = Life::new(ctx.steady_now(), domain.spec.dkim.rotation.trigger.clone());

@@ -4,7 +4,9 @@
 //! DNS, wakes [`reconcile`]. [`observe`] gathers the facts, [`plan`] decides, [`apply`] writes.
 //!
 //! Guarantees: DNS is asked when a look is due ([`crate::looks`]) or what the look depends on has changed,
-//! never because something else woke the controller. At rest nothing is written.
+//! never because something else woke the controller; and no more domains are looked at in a second than
+//! [`crate::looks::Calendar`] has room for, so that thousands together are no burden to anybody's name
+//! servers. At rest nothing is written.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,8 +14,11 @@ use futures::{FutureExt as _, future::BoxFuture};
 use kube::{ResourceExt as _, runtime::controller::Action};
 use postrider_crds::SendingDomain;
 
-use self::closing::Step;
-use crate::{Context, Error, controller, queues::Inbox};
+use self::{
+    closing::Step,
+    observe::{Inputs, Observation},
+};
+use crate::{Context, Error, controller, looks::Recalled, queues::Inbox};
 
 pub mod answers;
 pub mod apply;
@@ -59,7 +64,11 @@ fn reconcile(
         observation.closing = closing;
         let (uid, inputs) = (observation.uid.clone(), observation.inputs());
         let started = ctx.clock.monotonic();
-        let kept = ctx.looks.recall(&uid, &inputs, started);
+        let kept = match turn(&ctx, &observation, &inputs, started) {
+            Turn::Kept(look, due) => Some((*look, due)),
+            Turn::Look => None,
+            Turn::Wait(wait) => return Ok(Action::requeue(wait)),
+        };
         let look = match &kept {
             Some((look, _)) => look.clone(),
             None if observation.rival.is_some() => observe::Look::default(),
@@ -86,7 +95,8 @@ fn reconcile(
         let due = kept.map_or_else(
             || {
                 let due = now + jittered(plan.next_look, fastrand::f64());
-                ctx.looks.keep(uid, inputs, look, due);
+                let due = ctx.calendar.book(due, now);
+                ctx.looks.keep(uid, &inputs, look, due);
                 due
             },
             |(_, due)| due,
@@ -99,6 +109,29 @@ fn reconcile(
         }))
     }
     .boxed()
+}
+
+/// What a domain may do about DNS.
+enum Turn {
+    /// It has a look that is good until the next is due.
+    Kept(Box<observe::Look>, Duration),
+    /// It may look.
+    Look,
+    /// It is not its turn for so long.
+    Wait(Duration),
+}
+
+fn turn(ctx: &Context, observation: &Observation, inputs: &Inputs, now: Duration) -> Turn {
+    match ctx.looks.recall(&observation.uid, inputs, now) {
+        Recalled::Good(look, due) => Turn::Kept(Box::new(look), due),
+        Recalled::Due => Turn::Look,
+        // What a person has just changed is looked at now; all others when it is their turn.
+        Recalled::Unknown if observation.rival.is_some() || observation.is_edited() => Turn::Look,
+        Recalled::Unknown => {
+            let wait = ctx.calendar.wait(&observation.uid, now);
+            wait.map_or(Turn::Look, Turn::Wait)
+        }
+    }
 }
 
 /// `wait`, changed by up to [`JITTER`] of it; `random` is in 0..1.

@@ -17,7 +17,6 @@ use postrider_crds::{
 use super::{
     answers::{self, Answers},
     closing::Wait,
-    key,
     plan::fails,
 };
 use crate::{
@@ -30,14 +29,17 @@ use crate::{
         dkim::PublicKey,
         dmarc, return_path, spf,
     },
-    keys::{self, DkimKey, KeyState, Life},
+    keys::{self, KeyState, Life},
     relay_pool::{
         credentials::{self, SenderProblem, senders},
         domains,
         loaded::{PoolKey, Reach},
         reverse,
     },
-    stores::{self, Stores, Term},
+    stores::{
+        self, Stores, Term,
+        keys::{KeptKey, UsableKey},
+    },
 };
 
 /// Names at which a DMARC policy may be, from the domain's own upwards, that name servers are asked
@@ -96,7 +98,7 @@ pub struct UnusableKey {
 }
 
 /// What a domain needs to know of its pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PoolFacts {
     /// `spec.hostname`.
     pub hostname: String,
@@ -157,7 +159,7 @@ pub struct Findings {
 
 /// What a look at DNS, and what is published after it, depend on besides DNS. A look is good for as long
 /// as this is the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Inputs {
     generation: i64,
     pool: Option<PoolFacts>,
@@ -169,7 +171,8 @@ pub struct Inputs {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     findings: Findings,
-    keys: BTreeMap<Selector, (Finding, Sight)>,
+    /// A map would take room for eleven keys in each of thousands of looks.
+    keys: Box<[(Selector, Finding, Sight)]>,
     delegated: BTreeMap<Selector, Finding>,
 }
 
@@ -216,13 +219,21 @@ impl Observation {
         }
     }
 
+    /// True when a person has changed the spec since the stored status was written.
+    #[must_use]
+    pub fn is_edited(&self) -> bool {
+        let observed = self.previous.observed_generation;
+        observed.is_some_and(|observed| observed >= 0 && observed != self.generation)
+    }
+
     /// The same observation with what `look` saw.
     #[must_use]
     pub fn with_look(mut self, look: &Look) -> Self {
         self.findings = look.findings.clone();
         self.delegated.clone_from(&look.delegated);
         for key in &mut self.keys {
-            if let Some((finding, sight)) = look.keys.get(&key.selector) {
+            let mut looked = look.keys.iter();
+            if let Some((_, finding, sight)) = looked.find(|(s, ..)| *s == key.selector) {
                 key.finding = Some(finding.clone());
                 key.sight = sight.clone();
             }
@@ -323,11 +334,12 @@ fn sender_problems(domain: &SendingDomain, namespace: &str, stores: &Stores) -> 
 /// True when `pool` serves a domain that names `sender`.
 fn serves_sender(pool: &str, sender: &str, namespace: &str, stores: &Stores) -> bool {
     let domains = &stores.domains_by;
-    let naming = domains.find(namespace, &Term::Sender(sender.to_owned()));
-    naming.iter().any(|domain| {
+    let naming = Term::Sender(sender.to_owned());
+    // One user may send as each of thousands of domains; any of them will do.
+    domains.each(namespace, &naming).any(|domain| {
         let claim = Term::Domain(domain.spec.domain.clone());
         domain.spec.pool_ref.name == pool
-            && domains::rival(domain, &domains.find(namespace, &claim)).is_none()
+            && domains::rival(&domain, &domains.find(namespace, &claim)).is_none()
     })
 }
 
@@ -348,13 +360,12 @@ fn own_keys(
     ctx: &Context,
     pool: &PoolKey,
 ) -> (Vec<KeyFacts>, Vec<UnusableKey>) {
-    let labelled = Term::KeyOf(domain.name_any());
-    let secrets = ctx.stores.secrets_by.find(namespace, &labelled);
-    let owned = keys::owned(&secrets, uid);
+    let owned = ctx.stores.keys.owned(namespace, &domain.name_any(), uid);
     let (mut keys, mut unusable) = (Vec::new(), Vec::new());
-    for secret in owned {
-        match key_facts(secret) {
-            Ok(mut key) => {
+    for kept in owned {
+        match &kept.key {
+            Ok(usable) => {
+                let mut key = key_facts(&kept, usable);
                 let selector = &key.selector;
                 let domain = &domain.spec.domain;
                 key.loaded = ctx
@@ -367,8 +378,8 @@ fn own_keys(
                 keys.push(key);
             }
             Err(problem) => unusable.push(UnusableKey {
-                secret: secret.name_any(),
-                problem,
+                secret: kept.secret.to_string(),
+                problem: problem.clone(),
             }),
         }
     }
@@ -387,34 +398,24 @@ pub(super) fn owns(domain: &SendingDomain, uid: &str, secret: &Secret) -> bool {
         && secret.metadata.deletion_timestamp.is_none()
 }
 
-fn key_facts(secret: &Secret) -> Result<KeyFacts, String> {
-    let DkimKey {
-        secret: name,
-        selector,
-        algorithm,
-        life,
-        private_key,
-        ..
-    } = DkimKey::try_from(secret).map_err(|error| error.to_string())?;
-    let public = key::public_key(algorithm, &private_key).map_err(|error| {
-        format!("secret {name:?} {error}; delete the Secret to have a new key made")
-    })?;
-    Ok(KeyFacts {
-        secret: name,
-        selector,
-        algorithm,
-        life,
+fn key_facts(kept: &KeptKey, usable: &UsableKey) -> KeyFacts {
+    let key = &usable.key;
+    KeyFacts {
+        secret: key.secret.clone(),
+        selector: key.selector.clone(),
+        algorithm: key.algorithm,
+        life: key.life.clone(),
         read: Read {
-            uid: secret.uid().unwrap_or_default(),
-            version: secret.resource_version().unwrap_or_default(),
+            uid: kept.uid.to_string(),
+            version: kept.version.to_string(),
         },
-        public,
+        public: usable.public.clone(),
         loaded: false,
         released: false,
         lagging: Vec::new(),
         finding: None,
         sight: Sight::NotLooked,
-    })
+    }
 }
 
 /// Asks DNS for everything `observation` is about, and the hosts of MTA-STS policies, all at once.
@@ -428,8 +429,8 @@ pub async fn look(
     let answers = answers::look(resolver, policies, spec, hostname);
     let return_path = spec.return_path_domain();
     let keys = observation.keys.iter().map(|key| async {
-        let looked = look_at_key(resolver, &spec.domain, key).await;
-        (key.selector.clone(), looked)
+        let (finding, sight) = look_at_key(resolver, &spec.domain, key).await;
+        (key.selector.clone(), finding, sight)
     });
     let delegated = observation.keys.iter().map(|key| async {
         let name = spec.delegated_name(&key.selector)?;
@@ -452,7 +453,7 @@ pub async fn look(
             return_path,
             answers,
         },
-        keys: keys.into_iter().collect(),
+        keys: keys.into(),
         delegated: delegated.into_iter().flatten().collect(),
     }
 }

@@ -20,13 +20,11 @@ use kube::{
 };
 use postrider_crds::{DomainName, SendingDomain};
 
-use crate::{keys::DOMAIN_LABEL, names::POOL_LABEL, relay_pool::credentials::username};
+use crate::{names::POOL_LABEL, relay_pool::credentials};
 
 /// What objects are found by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Term {
-    /// Secrets labelled as keys of this SendingDomain.
-    KeyOf(String),
     /// Secrets labelled as this RelayPool's, SendingDomains that name it.
     Pool(String),
     /// Secrets with this text under the key `username`.
@@ -43,23 +41,31 @@ pub enum Term {
 pub struct Index<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
     terms: fn(&K) -> Vec<Term>,
+    holds: fn(&K, &Term) -> bool,
     entries: Arc<RwLock<Entries>>,
 }
 
 /// Names by namespace and term.
-type Entries = HashMap<String, HashMap<Term, BTreeSet<String>>>;
+type Entries = HashMap<String, HashMap<Term, BTreeSet<Arc<str>>>>;
 
 /// The terms of a Secret.
 pub(super) fn of_secret(secret: &Secret) -> Vec<Term> {
-    let labels = secret.labels();
     [
-        labels.get(DOMAIN_LABEL).cloned().map(Term::KeyOf),
-        labels.get(POOL_LABEL).cloned().map(Term::Pool),
-        username(secret).map(Term::Username),
+        secret.labels().get(POOL_LABEL).cloned().map(Term::Pool),
+        credentials::username(secret).map(Term::Username),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Whether `term` is among [`of_secret`], without making them.
+pub(super) fn holds_for_secret(secret: &Secret, term: &Term) -> bool {
+    match term {
+        Term::Pool(pool) => secret.labels().get(POOL_LABEL) == Some(pool),
+        Term::Username(username) => credentials::has_username(secret, username),
+        Term::Domain(_) | Term::Sender(_) | Term::Tsig(_) => false,
+    }
 }
 
 /// The terms of a SendingDomain.
@@ -69,22 +75,45 @@ pub(super) fn of_domain(domain: &SendingDomain) -> Vec<Term> {
     let mut terms: Vec<Term> = senders
         .map(|sender| Term::Sender(sender.secret_ref.name.clone()))
         .collect();
-    let asked = spec.publish.as_ref().and_then(|p| p.rfc2136.as_ref());
-    let published = domain.status.as_ref().and_then(|s| s.published.as_ref());
-    let done = published.and_then(|published| published.rfc2136.as_ref());
-    let tsig = asked.into_iter().chain(done);
-    terms.extend(tsig.map(|rfc2136| Term::Tsig(rfc2136.tsig_secret_ref.name.clone())));
+    terms.extend(tsig(domain).cloned().map(Term::Tsig));
     terms.push(Term::Pool(spec.pool_ref.name.clone()));
     terms.push(Term::Domain(spec.domain.clone()));
     terms
 }
 
+/// The Secrets of the updates by which the records of `domain` are published, or have been.
+fn tsig(domain: &SendingDomain) -> impl Iterator<Item = &String> {
+    let asked = domain.spec.publish.as_ref();
+    let asked = asked.and_then(|publish| publish.rfc2136.as_ref());
+    let published = domain.status.as_ref().and_then(|s| s.published.as_ref());
+    let done = published.and_then(|published| published.rfc2136.as_ref());
+    let targets = asked.into_iter().chain(done);
+    targets.map(|rfc2136| &rfc2136.tsig_secret_ref.name)
+}
+
+/// Whether `term` is among [`of_domain`], without making them.
+pub(super) fn holds_for_domain(domain: &SendingDomain, term: &Term) -> bool {
+    let spec = &domain.spec;
+    match term {
+        Term::Pool(pool) => spec.pool_ref.name == *pool,
+        Term::Domain(name) => spec.domain == *name,
+        Term::Sender(name) => spec.senders.iter().any(|s| s.secret_ref.name == *name),
+        Term::Tsig(name) => tsig(domain).any(|secret| secret == name),
+        Term::Username(_) => false,
+    }
+}
+
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Index<K> {
-    /// An empty index over `store`.
-    pub(super) fn new(store: Store<K>, terms: fn(&K) -> Vec<Term>) -> Self {
+    /// An empty index over `store`, by the `terms` of each object, which are those that it `holds`.
+    pub(super) fn new(
+        store: Store<K>,
+        terms: fn(&K) -> Vec<Term>,
+        holds: fn(&K, &Term) -> bool,
+    ) -> Self {
         Self {
             store,
             terms,
+            holds,
             entries: Arc::default(),
         }
     }
@@ -92,13 +121,27 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Index<K> {
     /// The objects of `namespace` that `term` holds for, by name.
     #[must_use]
     pub fn find(&self, namespace: &str, term: &Term) -> Vec<Arc<K>> {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let names = entries.get(namespace).and_then(|terms| terms.get(term));
-        let objects = names.into_iter().flatten();
-        objects
-            .filter_map(|name| self.store.get(&ObjectRef::new(name).within(namespace)))
-            .filter(|object| (self.terms)(object).contains(term))
-            .collect()
+        self.each(namespace, term).collect()
+    }
+
+    /// The same, one at a time: for who needs but a few of thousands. An object is looked up when it
+    /// comes to it, so it may have gone by then.
+    pub fn each<'a>(
+        &'a self,
+        namespace: &'a str,
+        term: &'a Term,
+    ) -> impl Iterator<Item = Arc<K>> + 'a {
+        // Names are counted references, and nobody waits for the lock while objects are looked at.
+        let names: Vec<Arc<str>> = {
+            let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+            let names = entries.get(namespace).and_then(|terms| terms.get(term));
+            names.into_iter().flatten().cloned().collect()
+        };
+        let objects = names.into_iter().filter_map(move |name| {
+            let object = ObjectRef::new(&name).within(namespace);
+            self.store.get(&object)
+        });
+        objects.filter(move |object| (self.holds)(object, term))
     }
 }
 
@@ -107,6 +150,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Index<K> {
         Self {
             store: self.store.clone(),
             terms: self.terms,
+            holds: self.holds,
             entries: self.entries.clone(),
         }
     }
@@ -155,8 +199,9 @@ fn insert<K: Resource>(entries: &mut Entries, object: &K, terms: fn(&K) -> Vec<T
     let namespace = entries
         .entry(object.namespace().unwrap_or_default())
         .or_default();
+    let name: Arc<str> = object.name_any().into();
     for term in terms(object) {
-        namespace.entry(term).or_default().insert(object.name_any());
+        namespace.entry(term).or_default().insert(name.clone());
     }
 }
 
@@ -167,7 +212,7 @@ fn remove<K: Resource>(entries: &mut Entries, object: &K, terms: fn(&K) -> Vec<T
     };
     for term in terms(object) {
         if let Some(names) = namespace.get_mut(&term) {
-            names.remove(&object.name_any());
+            names.remove(object.name_any().as_str());
             if names.is_empty() {
                 namespace.remove(&term);
             }
@@ -184,7 +229,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stores::Cache;
+    use crate::stores::{Cache, Keeps as _};
 
     fn domain(name: &str, domain: &str, pool: &str, senders: &[&str]) -> SendingDomain {
         let senders: Vec<_> = senders
@@ -197,6 +242,36 @@ mod tests {
             "spec": {"domain": domain, "poolRef": {"name": pool}, "senders": senders},
         });
         serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn what_an_object_is_found_by_holds_for_it_and_nothing_else_does() {
+        let one = domain("a", "a.example", "one", &["app", "other"]);
+        let secret: Secret = serde_json::from_value(json!({
+            "metadata": {"name": "app", "labels": {"postrider.dev/pool": "one"}},
+            "data": {"username": "YXBw"},
+        }))
+        .unwrap();
+        let all = [
+            Term::Pool("one".into()),
+            Term::Pool("two".into()),
+            Term::Domain("a.example".parse().unwrap()),
+            Term::Domain("b.example".parse().unwrap()),
+            Term::Sender("app".into()),
+            Term::Sender("other".into()),
+            Term::Sender("one".into()),
+            Term::Username("app".into()),
+            Term::Username("ap".into()),
+        ];
+        for term in &all {
+            assert_eq!(of_domain(&one).contains(term), holds_for_domain(&one, term));
+            assert_eq!(
+                of_secret(&secret).contains(term),
+                holds_for_secret(&secret, term)
+            );
+        }
+        assert_eq!(of_domain(&one).len(), 4);
+        assert_eq!(of_secret(&secret).len(), 2);
     }
 
     #[test]
@@ -240,7 +315,7 @@ mod tests {
     #[test]
     fn objects_are_found_by_what_they_are_now() {
         let (store, writer) = reflector::store();
-        let index = Index::new(store, of_domain);
+        let index = Index::new(store, of_domain, holds_for_domain);
         let cache = Cache::indexed(writer, &index);
         let mut world = World { cache, index };
         let pool = |name: &str| Term::Pool(name.into());

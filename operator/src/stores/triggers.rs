@@ -167,7 +167,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stores::Cache;
+    use crate::stores::{Cache, Keeps as _};
 
     fn object<K: serde::de::DeserializeOwned>(kind: &str, generation: i64, spec: &str) -> K {
         let spec: serde_json::Value = serde_json::from_str(spec).unwrap();

@@ -1,7 +1,7 @@
 //! Tables of what a deletion waits for, and a model of the world in which it does: relays that load
 //! keyrings, take mail, send it, crash and report when they like, an operator that forgets.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use postrider_crds::{
     DomainName, RecordState,
@@ -12,7 +12,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     keys::KeyState,
-    relay_pool::loaded::{Loaded, PodReport, Rendered, RenderedDomain},
+    relay_pool::{
+        keyring::Shard,
+        loaded::{Loaded, PodReport, Rendered, RenderedDomain},
+    },
     sending_domain::plan::{
         Plan, plan,
         tests::{after, at, finding, seen, verified},
@@ -257,8 +260,9 @@ impl World {
     }
 
     fn rendered_intake(&self) -> Intake {
-        let rendered = self.operator.state(&pool()).rendered.domains;
-        rendered.get(&domain()).map_or(Intake::Open, |d| d.intake)
+        let rendered = self.operator.state(&pool()).rendered;
+        let entry = rendered.domain(&domain());
+        entry.map_or(Intake::Open, |entry| entry.intake)
     }
 
     fn render(&mut self) {
@@ -279,7 +283,10 @@ impl World {
             Rendered {
                 documents: BTreeMap::from([(document(), format!("{intake:?}"))]),
                 certificates: BTreeMap::new(),
-                domains: BTreeMap::from([(domain(), entry)]),
+                shards: BTreeMap::from([(
+                    shard_of(&domain()),
+                    Arc::new(Shard::saying(domain(), entry)),
+                )]),
                 members: members
                     .map(|(n, relay)| (format!("default-{n}"), Some(uid(n, relay))))
                     .collect(),

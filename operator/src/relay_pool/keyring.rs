@@ -1,0 +1,163 @@
+//! The shards of a pool's keyring: which have to be rendered anew, and what all of them say. Pure.
+//!
+//! Promises: a shard is rendered when what is in it has changed, or its Secret has, and not because
+//! another one did. Shards that changed longest ago come first, and no more is rendered than may be
+//! written now; what has to wait stays as it was, in all that is said about it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use postrider_crds::{
+    DomainName, digest,
+    relay_config::{Document as _, KEYRING_SHARDS, layout},
+};
+
+use super::{
+    build, config,
+    config::Part,
+    loaded::RenderedDomain,
+    observe::Observation,
+    plan::{MAX_DOCUMENT, first_value},
+};
+use crate::names;
+
+/// A shard as it was last rendered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shard {
+    /// Of all that it was rendered from.
+    pub(super) outline: u64,
+    /// `metadata.resourceVersion` of the Secret it was compared with.
+    pub(super) version: Option<String>,
+    /// Digest of the document that relays are to have.
+    pub(super) digest: Option<String>,
+    /// Whether what should be in it does not fit its object; then relays keep what they have.
+    pub(super) too_large: bool,
+    /// What it says, by domain.
+    pub(super) domains: BTreeMap<DomainName, RenderedDomain>,
+    /// When it was rendered.
+    pub(super) at: Timestamp,
+}
+
+#[cfg(test)]
+impl Shard {
+    /// A shard that says `entry` of `domain`.
+    pub(crate) fn saying(domain: DomainName, entry: RenderedDomain) -> Self {
+        Self {
+            domains: BTreeMap::from([(domain, entry)]),
+            ..Self::default()
+        }
+    }
+}
+
+/// All shards of a pool, and the Secrets of those that were rendered now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Keyrings {
+    pub(super) shards: BTreeMap<u32, Arc<Shard>>,
+    pub(super) secrets: Vec<Secret>,
+    /// Whether some have changed and have to wait.
+    pub(super) waiting: bool,
+}
+
+/// A shard that is not as it was rendered.
+struct Stale<'a> {
+    shard: u32,
+    parts: &'a [Part<'a>],
+    outline: u64,
+    live: Option<&'a Secret>,
+    known: Option<&'a Arc<Shard>>,
+}
+
+/// The shards for what was observed, those that are as they were taken over from the last time.
+pub(super) fn keyrings(seen: &Observation) -> Keyrings {
+    let parts = config::parts(&seen.domains, &seen.keys);
+    let before = &seen.state.rendered.shards;
+    let (mut all, mut stale) = (Keyrings::default(), Vec::new());
+    for shard in 0..KEYRING_SHARDS {
+        let name = names::keyring_secret(&seen.pool.name_any(), shard);
+        let live = seen.secrets.get(&name).map(AsRef::as_ref);
+        let parts = parts.get(&shard).map_or(&[][..], Vec::as_slice);
+        if parts.is_empty() && live.is_none() {
+            // One that lost its last domain is emptied; one that never had any is not made.
+            continue;
+        }
+        let outline = config::outline(parts, &seen.senders);
+        let version = live.and_then(Secret::resource_version);
+        match before.get(&shard) {
+            Some(known) if known.outline == outline && known.version == version => {
+                all.shards.insert(shard, known.clone());
+            }
+            known => stale.push(Stale {
+                shard,
+                parts,
+                outline,
+                live,
+                known,
+            }),
+        }
+    }
+    stale.sort_by_key(|stale| stale.known.map(|known| known.at));
+    let mut allowance = seen.allowance;
+    for stale in stale {
+        match stale.known {
+            Some(known) if allowance == 0 => {
+                all.shards.insert(stale.shard, known.clone());
+                all.waiting = true;
+            }
+            _ => {
+                let (shard, secret) = stale.render(seen);
+                if shard.digest.as_deref() != stale.live_digest() {
+                    let octets = secret.iter().filter_map(first_value).map(<[u8]>::len);
+                    allowance = allowance.saturating_sub(octets.sum());
+                }
+                all.shards.insert(stale.shard, Arc::new(shard));
+                all.secrets.extend(secret);
+            }
+        }
+    }
+    all
+}
+
+impl Stale<'_> {
+    fn render(&self, seen: &Observation) -> (Shard, Option<Secret>) {
+        let text = config::keyring(self.parts, &seen.senders).to_yaml();
+        let mut shard = Shard {
+            outline: self.outline,
+            version: self.live.and_then(Secret::resource_version),
+            at: seen.now,
+            ..Shard::default()
+        };
+        if text.len() > MAX_DOCUMENT {
+            // Relays keep the keyring in force, which tells nothing of what was rendered now.
+            shard.too_large = true;
+            shard.digest = self.live_digest().map(str::to_owned);
+            return (shard, None);
+        }
+        shard.digest = Some(digest::of(text.as_bytes()));
+        shard.domains = config::rendered_domains(self.parts);
+        (shard, Some(build::keyring(&seen.pool, self.shard, text)))
+    }
+
+    /// The digest of the document in force: what is cached of it.
+    fn live_digest(&self) -> Option<&str> {
+        std::str::from_utf8(first_value(self.live?)?).ok()
+    }
+}
+
+impl Keyrings {
+    /// Digests of the documents, by path.
+    pub(super) fn digests(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let shards = self.shards.iter();
+        shards.filter_map(|(number, shard)| {
+            let digest = shard.digest.clone()?;
+            Some((layout::keyring(*number), digest))
+        })
+    }
+
+    /// Paths of the documents that do not fit.
+    pub(super) fn too_large(&self) -> impl Iterator<Item = String> + '_ {
+        let shards = self.shards.iter().filter(|(_, shard)| shard.too_large);
+        shards.map(|(number, _)| layout::keyring(*number))
+    }
+}
