@@ -11,6 +11,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use postrider_crds::{
     RecordPurpose, RecordState, RecordStatus, RecordType, RelayPool, Requirement,
     condition::{reasons, types},
@@ -127,7 +128,12 @@ pub(super) fn verified(seen: &Reverse) -> Fact {
 /// What the stored status of `pool` says, for its SendingDomains.
 #[must_use]
 pub fn stated(pool: &RelayPool) -> Option<Fact> {
-    let conditions = &pool.status.as_ref()?.conditions;
+    read(&pool.status.as_ref()?.conditions)
+}
+
+/// What `conditions`, those of a pool or of a SendingDomain, say of the names of addresses.
+#[must_use]
+pub fn read(conditions: &[Condition]) -> Option<Fact> {
     let condition = conditions.iter().find(|c| c.type_ == types::PTR_VERIFIED)?;
     let status = match condition.status.as_str() {
         "True" => Status::True,
@@ -157,10 +163,12 @@ pub fn stated(pool: &RelayPool) -> Option<Fact> {
 pub struct Told(Mutex<HashMap<PoolKey, Fact>>);
 
 impl Told {
-    /// Notes `fact`; true when it is news.
+    /// Notes `fact`; true when it is news. An answer that did not come is none to who knows better: a
+    /// name server that is away for a minute must not have thousands of domains written.
     fn is_news(&self, pool: PoolKey, fact: Option<Fact>) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match fact {
+            Some(fact) if fact.status == Status::Unknown && told.contains_key(&pool) => false,
             Some(fact) => told.insert(pool, fact.clone()) != Some(fact),
             None => told.remove(&pool).is_some(),
         }
@@ -296,19 +304,23 @@ mod tests {
         let told = Told::default();
         assert!(!told.is_news(key(), stated(&pool)));
         let nothing = look(&FakeResolver::default(), "203.0.113.10").await;
-        for seen in [
-            nothing,
-            look(&good(&["203.0.113.10"]), "203.0.113.10").await,
-            Reverse::default(),
+        let named = look(&good(&["203.0.113.10"]), "203.0.113.10").await;
+        // Nobody answers, and then the same as before.
+        let unknown = Reverse::default();
+        for (seen, news) in [
+            (&nothing, true),
+            (&named, true),
+            (&unknown, false),
+            (&named, false),
         ] {
-            let fact = verified(&seen);
+            let fact = verified(seen);
             let conditions = merge(&[], std::slice::from_ref(&fact), 1, Timestamp::UNIX_EPOCH);
             pool.status = Some(RelayPoolStatus {
                 conditions,
                 ..RelayPoolStatus::default()
             });
             assert_eq!(stated(&pool), Some(fact));
-            assert!(told.is_news(key(), stated(&pool)));
+            assert_eq!(told.is_news(key(), stated(&pool)), news);
             assert!(!told.is_news(key(), stated(&pool)));
         }
     }

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     conditions::{Fact, Status},
     dns::{Finding, mta_sts, tls_rpt},
+    relay_pool::reverse,
     sending_domain::{answers::Looked, observe::Observation},
 };
 
@@ -117,9 +118,25 @@ pub(super) fn ptr(observation: &Observation) -> Fact {
             let message = format!("RelayPool {name} has not been looked at yet");
             fact(Status::Unknown, reasons::PENDING, message)
         }
-        Some(found) => {
-            let message = format!("RelayPool {name}: {}", found.message);
-            fact(found.status, found.reason, message)
-        }
+        Some(found) => match known_before(observation, found) {
+            Some(before) => before,
+            None => {
+                let message = format!("RelayPool {name}: {}", found.message);
+                fact(found.status, found.reason, message)
+            }
+        },
     }
+}
+
+/// What was known of the names of addresses, while nobody answers: trouble of a pool is told there, and
+/// takes nothing back of its thousands of domains.
+fn known_before(observation: &Observation, found: &Fact) -> Option<Fact> {
+    let before = reverse::read(&observation.previous.conditions)?;
+    let known = [
+        reasons::VERIFIED,
+        reasons::RECORD_MISSING,
+        reasons::RECORD_MISMATCH,
+    ];
+    let kept = found.status == Status::Unknown && known.contains(&before.reason);
+    kept.then_some(before)
 }

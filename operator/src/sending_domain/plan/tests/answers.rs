@@ -96,8 +96,23 @@ fn what_a_pool_has_lost_is_told_of_the_pool_and_holds_the_mail_of_who_asks_for_i
         about.iter().all(|note| !note.starts_with("PTRVerified")),
         "{about:?}"
     );
-    world.reverse = None;
-    assert_eq!(plan(&world, at(1)).status.admission, Some(Admission::Send));
+}
+
+#[test]
+fn trouble_of_a_pool_takes_nothing_back() {
+    for (status, reason) in [
+        (Status::True, reasons::VERIFIED),
+        (Status::False, reasons::RECORD_MISSING),
+    ] {
+        let mut observation = verified(KeyState::Active, true);
+        observation.spec.verification.ptr = Requirement::Required;
+        observation.reverse = Some(stated(status, reason));
+        let before = plan(&observation, at(0));
+        let mut world = after(observation, &before);
+        world.reverse = Some(stated(Status::Unknown, reasons::DNS_UNAVAILABLE));
+        let during = plan(&world, at(1));
+        assert_eq!(during.status, before.status, "nothing is written");
+    }
 }
 
 #[test]
