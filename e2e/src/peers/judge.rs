@@ -21,7 +21,7 @@ use crate::cluster::Cache;
 /// The judges, ready to be asked.
 #[derive(Debug, Clone)]
 pub struct Judge {
-    python: Python,
+    pub(super) python: Python,
 }
 
 impl Judge {
@@ -187,10 +187,20 @@ struct Question<'a> {
     nameserver: Nameserver,
 }
 
+/// A name server in the scripts' words.
 #[derive(Serialize)]
-struct Nameserver {
+pub(super) struct Nameserver {
     ip: IpAddr,
     port: u16,
+}
+
+impl From<SocketAddr> for Nameserver {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            ip: address.ip(),
+            port: address.port(),
+        }
+    }
 }
 
 impl<'a> From<&'a Case> for Question<'a> {
@@ -200,10 +210,7 @@ impl<'a> From<&'a Case> for Question<'a> {
             client_ip: case.client_ip,
             helo: &case.helo,
             mail_from: &case.mail_from,
-            nameserver: Nameserver {
-                ip: case.nameserver.ip(),
-                port: case.nameserver.port(),
-            },
+            nameserver: case.nameserver.into(),
         }
     }
 }

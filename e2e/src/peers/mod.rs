@@ -3,8 +3,8 @@
 //!
 //! [`Postfix`] is a real receiver with [OpenDKIM](opendkim) as its verifier; [`sink`] is a
 //! receiver that does what a script says, the unfriendly things included; [`Judge`] decides DKIM,
-//! SPF and DMARC of what they stored with dkimpy, pyspf and checkdmarc; [`Client`] sends as an
-//! application would; [`dns`] writes test zones and serves them where no cluster does, [`Nsd`]
+//! SPF and DMARC of what they stored with dkimpy, pyspf and checkdmarc, and what domains say of mail
+//! to them; [`HttpsServer`] serves MTA-STS policies; [`Client`] sends as an application would; [`dns`] writes test zones and serves them where no cluster does, [`Nsd`]
 //! serves them as another program would, [`bind`] takes updates of them; [`ZoneChecker`] tells
 //! whether a name server would load one, [`MetricsJudge`] what Prometheus thinks of metrics.
 //!
@@ -28,6 +28,8 @@ mod client;
 mod clock;
 pub mod dns;
 mod error;
+mod https;
+mod inbound;
 mod judge;
 mod message;
 mod metrics;
@@ -43,6 +45,8 @@ pub use certificate::Certificate;
 pub use check_zone::ZoneChecker;
 pub use client::{Client, Reply, Submission, Tls};
 pub use error::Error;
+pub use https::{HttpsServer, Response};
+pub use inbound::{Matter, Ruling};
 pub use judge::{
     Case, DkimVerdict, DmarcVerdict, Judge, Outcome, SignOrder, Signature, SpfVerdict, Verdict,
 };

@@ -4,5 +4,8 @@
 
 mod dkim_agrees_with_dkimpy;
 mod dmarc_agrees_with_checkdmarc;
+mod mta_sts_agrees_with_checkdmarc;
+mod names_agree_with_checkdmarc;
 mod spf_agrees_with_pyspf;
 mod support;
+mod tls_rpt_agrees_with_checkdmarc;

@@ -9,7 +9,7 @@ use postrider_crds::RecordState;
 use postrider_e2e::{
     cluster::Cache,
     peers::{
-        Case, Judge, Outcome, SignOrder, Signature, StopOnDrop, Verdict,
+        Case, Judge, Matter, Outcome, SignOrder, Signature, StopOnDrop, Verdict,
         dns::{Nameserver, Zone},
         loopback,
     },
@@ -143,6 +143,16 @@ impl World {
             })
             .collect();
         self.judge.verify(&cases).await.unwrap()
+    }
+
+    /// The judge's word on each matter.
+    pub(crate) async fn ruled(&self, matters: &[Matter]) -> Vec<Outcome> {
+        let rulings = self.judge.rule(self.nameserver.address(), matters).await;
+        rulings
+            .unwrap()
+            .into_iter()
+            .map(|ruling| ruling.result)
+            .collect()
     }
 
     /// Stops what was started.
