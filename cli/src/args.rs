@@ -2,8 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use postrider_crds::Duration;
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use postrider_crds::{Duration, queue::Verb};
 
 use crate::check::resolver;
 
@@ -104,9 +107,12 @@ pub(crate) enum Command {
 pub(crate) struct QueueArguments {
     /// Name of the RelayPool
     pub(crate) pool: String,
-    /// What to do
-    #[arg(value_enum, requires = "reason")]
-    pub(crate) verb: Option<QueueVerb>,
+    /// What to do: hold (not attempted until released; keeps ageing), release (ends a hold, or lets
+    /// one message out of a wider one), suspend (domain, site or tenant not attempted for a while or
+    /// until resumed), resume, flush (what waits for its next attempt is tried now), expire (given up
+    /// now, senders are told)
+    #[arg(value_parser = verb(), requires = "reason")]
+    pub(crate) verb: Option<Verb>,
     /// Namespace of the RelayPool; default: that of the context
     #[arg(short, long, value_name = "NAMESPACE")]
     pub(crate) namespace: Option<String>,
@@ -133,21 +139,8 @@ pub(crate) struct QueueArguments {
     pub(crate) output: Option<Output>,
 }
 
-/// What to do with queued mail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum QueueVerb {
-    /// Do not attempt it, until it is released; it keeps ageing
-    Hold,
-    /// End a hold, or let one message out of a wider one
-    Release,
-    /// Do not attempt a domain, site or tenant, for a while or until it is resumed
-    Suspend,
-    /// End a suspension
-    Resume,
-    /// Try now what waits for its next attempt
-    Flush,
-    /// Give it up now and tell its senders
-    Expire,
+fn verb() -> impl TypedValueParser<Value = Verb> {
+    PossibleValuesParser::new(Verb::ALL.map(Verb::as_str)).try_map(|verb| verb.parse())
 }
 
 /// How records are printed for people and name servers.

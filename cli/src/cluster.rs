@@ -103,18 +103,10 @@ impl Cluster {
             .await
     }
 
-    /// Objects of a namespace by label.
-    pub(crate) async fn selected<K>(&self, namespace: &str, selector: &str) -> Result<Vec<K>, Error>
-    where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        let params = ListParams::default().labels(selector).limit(PAGE);
-        let page = self.answer::<K, _>(Some(namespace), None, api.list(&params));
-        Ok(page.await?.items)
+    /// The pods of a namespace with these labels.
+    pub(crate) async fn pods(&self, namespace: &str, labels: &str) -> Result<Vec<Pod>, Error> {
+        let params = ListParams::default().labels(labels);
+        self.list(Some(namespace), params).await
     }
 
     /// What the API server makes of a review, which it does not keep.
@@ -185,13 +177,13 @@ impl Cluster {
     /// Every resource of `namespace`, or of all namespaces.
     pub(crate) async fn everything(&self, namespace: Option<&str>) -> Result<Everything, Error> {
         Ok(Everything {
-            pools: self.list(namespace).await?,
-            domains: self.list(namespace).await?,
-            lists: self.list(namespace).await?,
+            pools: self.list(namespace, ListParams::default()).await?,
+            domains: self.list(namespace, ListParams::default()).await?,
+            lists: self.list(namespace, ListParams::default()).await?,
         })
     }
 
-    async fn list<K>(&self, namespace: Option<&str>) -> Result<Vec<K>, Error>
+    async fn list<K>(&self, namespace: Option<&str>, params: ListParams) -> Result<Vec<K>, Error>
     where
         K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
             + Clone
@@ -203,7 +195,7 @@ impl Cluster {
             None => Api::all(self.client.clone()),
         };
         let mut all = Vec::new();
-        let mut params = ListParams::default().limit(PAGE);
+        let mut params = params.limit(PAGE);
         loop {
             let page = self
                 .answer::<K, _>(namespace, None, api.list(&params))

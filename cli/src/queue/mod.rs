@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     Answer,
-    args::{Connection, Output, QueueArguments, QueueVerb},
+    args::{Connection, Output, QueueArguments},
     cluster::Cluster,
     connect,
     error::Error,
@@ -182,15 +182,7 @@ fn answer<T>(text: String, answers: &Answers<T>) -> Answer {
 }
 
 /// The order of a command line, checked as the relays will check it.
-fn request(verb: QueueVerb, arguments: &QueueArguments) -> Result<OrderRequest, OrderProblem> {
-    let verb = match verb {
-        QueueVerb::Hold => Verb::Hold,
-        QueueVerb::Release => Verb::Release,
-        QueueVerb::Suspend => Verb::Suspend,
-        QueueVerb::Resume => Verb::Resume,
-        QueueVerb::Flush => Verb::Flush,
-        QueueVerb::Expire => Verb::Expire,
-    };
+fn request(verb: Verb, arguments: &QueueArguments) -> Result<OrderRequest, OrderProblem> {
     let in_a_while = |text: &str| {
         let wait: Duration = text.parse().ok()?;
         let wait = SignedDuration::from_secs(i64::try_from(wait.as_secs()).ok()?);

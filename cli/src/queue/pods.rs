@@ -76,7 +76,7 @@ impl ClusterPods {
         let connector =
             admin_client::connector(&material).map_err(|error| unusable(error.to_string()))?;
         let selector = selector(&names::pool_selector(pool));
-        let pods: Vec<Pod> = cluster.selected(namespace, &selector).await?;
+        let pods = cluster.pods(namespace, &selector).await?;
         let mut pod_names: Vec<String> = pods.iter().map(Pod::name_any).collect();
         pod_names.sort_unstable();
         if pod_names.is_empty() {

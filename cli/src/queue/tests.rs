@@ -165,25 +165,21 @@ fn arguments(line: &str) -> QueueArguments {
 #[test]
 fn a_command_line_is_checked_before_any_pod_hears_of_it() {
     let line = "postrider queue default suspend --site mx.one.test --reason INC-7 --until 2h";
-    let found = request(QueueVerb::Suspend, &arguments(line)).unwrap();
+    let found = request(Verb::Suspend, &arguments(line)).unwrap();
     let until: jiff::Timestamp = found.until.unwrap().parse().unwrap();
     assert!(until > SystemClock::new().now());
     assert_eq!((&*found.verb, &*found.reason), ("suspend", "INC-7"));
     for (line, verb, part) in [
-        ("hold --reason x", QueueVerb::Hold, "exactly one of message"),
-        (
-            "hold --domain nodots --reason x",
-            QueueVerb::Hold,
-            "domain: ",
-        ),
+        ("hold --reason x", Verb::Hold, "exactly one of message"),
+        ("hold --domain nodots --reason x", Verb::Hold, "domain: "),
         (
             "hold --domain a.test --reason x --until 2h",
-            QueueVerb::Hold,
+            Verb::Hold,
             "until: ",
         ),
         (
             "suspend --domain a.test --reason x --until soon",
-            QueueVerb::Suspend,
+            Verb::Suspend,
             "\"soon\" is no time",
         ),
     ] {

@@ -8,10 +8,7 @@ use crate::support::{Client, Events, Relay, World, domain, message};
 
 /// A relay with two messages that wait an hour, the second of a null sender.
 async fn waiting() -> (World, Relay) {
-    let mut world = World::new(vec![domain("example.com", Send)]).await;
-    world.relay_config.delivery.retry.initial = "1h".parse().unwrap();
-    world.relay_config.delivery.retry.maximum = "1h".parse().unwrap();
-    world.write_relay_config();
+    let world = World::of_patience(vec![domain("example.com", Send)]).await;
     let relay = world.relay().await;
     let mut client = Client::login(&world, "ann").await;
     for (from, to) in [

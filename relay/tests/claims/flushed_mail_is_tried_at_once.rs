@@ -8,10 +8,7 @@ use crate::support::{Client, Relay, World, domain, message};
 
 /// A relay with a message that waits an hour.
 async fn waiting() -> (World, Relay, String) {
-    let mut world = World::new(vec![domain("example.com", Send)]).await;
-    world.relay_config.delivery.retry.initial = "1h".parse().unwrap();
-    world.relay_config.delivery.retry.maximum = "1h".parse().unwrap();
-    world.write_relay_config();
+    let world = World::of_patience(vec![domain("example.com", Send)]).await;
     let relay = world.relay().await;
     let mut client = Client::login(&world, "ann").await;
     let text = message("ann@example.com", "grey");

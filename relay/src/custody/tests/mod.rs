@@ -51,6 +51,24 @@ impl Clock for ManualClock {
     }
 }
 
+/// A clock by which everything takes a while.
+struct SlowClock(Arc<ManualClock>, AtomicU64);
+
+impl SlowClock {
+    fn new(wall: &Arc<ManualClock>) -> Self {
+        Self(Arc::clone(wall), AtomicU64::new(0))
+    }
+}
+
+impl Clock for SlowClock {
+    fn wall(&self) -> Timestamp {
+        self.0.wall()
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.1.fetch_add(600, Ordering::Relaxed))
+    }
+}
+
 /// Counts up.
 struct Counting(AtomicU64);
 

@@ -279,18 +279,6 @@ async fn come_and_go(custody: &Custody, numbers: std::ops::Range<u64>) -> u64 {
     held
 }
 
-/// A clock by which everything takes a while.
-struct SlowClock(Arc<ManualClock>, AtomicU64);
-
-impl Clock for SlowClock {
-    fn wall(&self) -> Timestamp {
-        self.0.wall()
-    }
-    fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.1.fetch_add(600, Ordering::Relaxed))
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn new_mail_waits_for_the_orders_while_the_spool_is_restored() {
     let (disk, clock, custody) = rig().await;
@@ -299,7 +287,7 @@ async fn new_mail_waits_for_the_orders_while_the_spool_is_restored() {
         accept(&custody, number, "two.test").await;
     }
     custody.close().await;
-    let slow = SlowClock(Arc::clone(&clock), AtomicU64::new(0));
+    let slow = SlowClock::new(&clock);
     let custody = Custody::open(Parts {
         clock: Arc::new(slow),
         ..parts(&disk, &clock)

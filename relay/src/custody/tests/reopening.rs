@@ -170,18 +170,6 @@ async fn an_index_says_what_the_records_say() {
     assert_eq!(found(&disk), by_index);
 }
 
-/// A clock by which everything takes a while.
-struct SlowClock(Arc<ManualClock>, AtomicU64);
-
-impl Clock for SlowClock {
-    fn wall(&self) -> Timestamp {
-        self.0.wall()
-    }
-    fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.1.fetch_add(600, Ordering::Relaxed))
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn mail_comes_in_and_goes_out_while_the_rest_is_restored() {
     let (disk, clock) = (empty_disk(), ManualClock::new());
@@ -191,7 +179,7 @@ async fn mail_comes_in_and_goes_out_while_the_rest_is_restored() {
         let _ = custody.accept(new).await.unwrap();
     }
     custody.close().await;
-    let slow = SlowClock(Arc::clone(&clock), AtomicU64::new(0));
+    let slow = SlowClock::new(&clock);
     let custody = Custody::open(Parts {
         clock: Arc::new(slow),
         ..parts(&disk, &clock)

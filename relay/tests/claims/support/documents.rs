@@ -3,7 +3,7 @@
 use std::{fs, net::IpAddr, path::Path};
 
 use postrider_crds::{
-    DomainName,
+    DomainName, Duration,
     relay_config::{
         Admission, Credential, Credentials, DOCUMENT_VERSION, Delivery, Document as _, DomainEntry,
         Intake, KeyAlgorithm, Keyring, Limits, Listeners, PoolName, RelayConfig, Retry, Sender,
@@ -80,6 +80,18 @@ impl World {
             volume: None,
         };
         world.write_all(domains);
+        world
+    }
+
+    /// The same where what is deferred waits an hour.
+    pub(crate) async fn of_patience(domains: Vec<DomainEntry>) -> Self {
+        let mut world = Self::new(domains).await;
+        let hour: Duration = "1h".parse().unwrap();
+        world.relay_config.delivery.retry = Retry {
+            initial: hour,
+            maximum: hour,
+        };
+        world.write_relay_config();
         world
     }
 
