@@ -65,18 +65,18 @@ async fn fail_from_every(step: usize, width: u64, failure: Failure) {
 
 #[tokio::test(start_paused = true)]
 async fn one_io_error_at_any_call_loses_nothing() {
-    fail_from_every(effort(3, 1), 1, Failure::Error(ErrorKind::Other)).await;
+    fail_from_every(effort(5, 1), 1, Failure::Error(ErrorKind::Other)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_short_write_at_any_call_loses_nothing() {
-    fail_from_every(effort(3, 1), 1, Failure::Short).await;
+    fail_from_every(effort(5, 1), 1, Failure::Short).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn io_errors_for_a_while_lose_nothing() {
     // A sync that fails, and the cut of what it left.
-    fail_from_every(effort(2, 1), 2, Failure::Error(ErrorKind::Other)).await;
+    fail_from_every(effort(3, 1), 2, Failure::Error(ErrorKind::Other)).await;
     fail_from_every(effort(9, 1), 3, Failure::Error(ErrorKind::Other)).await;
     fail_from_every(effort(11, 1), 12, Failure::Short).await;
 }
