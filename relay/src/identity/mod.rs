@@ -4,6 +4,7 @@
 //! signs every message (RFC 8463 §3.1: one signature per algorithm), over the same headers and
 //! the same body hash. Time comes in from the caller.
 
+mod body_hash;
 mod return_path;
 mod sign;
 

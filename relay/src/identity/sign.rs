@@ -2,17 +2,17 @@
 //!
 //! The keys and the wire form are mail-auth's. The choice of headers is made here, because its
 //! own `sign` can neither oversign nor take the time from the caller, and hashes the body once
-//! per key instead of once per message.
+//! per key instead of once per message; the hash of the body is ours too.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use mail_auth::{
     common::{
-        crypto::{DkimKey, Ed25519Key, HashContext, HashImpl, RsaKey, Sha256, SigningKey as _},
+        crypto::{DkimKey, Ed25519Key, RsaKey, Sha256, SigningKey as _},
         headers::{Writable, Writer},
     },
-    dkim::{Canonicalization, Signature, canonicalize::BodyHasher},
+    dkim::{Canonicalization, Signature},
 };
 use postrider_crds::{
     DomainName, Mailbox, Selector,
@@ -20,7 +20,7 @@ use postrider_crds::{
 };
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 
-use super::{ReturnPathError, return_path};
+use super::{ReturnPathError, body_hash::relaxed_body_hash, return_path};
 use crate::mail::MessageId;
 
 /// Signed once more than present, so that adding one breaks the signature (RFC 6376 §8.15).
@@ -173,9 +173,7 @@ impl Signer {
         }
         let (headers, body) = split(message);
         let signed = Signed::choose(&headers)?;
-        let mut hasher = BodyHasher::new(Sha256::hasher(), Canonicalization::Relaxed, 0);
-        hasher.write(body);
-        let body_hash = hasher.finish().0.complete().as_ref().to_vec();
+        let body_hash = relaxed_body_hash(body).as_ref().to_vec();
         for (selector, key) in &self.active {
             let mut signature = Signature {
                 v: 1,
