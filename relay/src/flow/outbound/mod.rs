@@ -161,9 +161,11 @@ impl Outbound {
     /// Runs `task` until it ends or everything is cut off; what it has claimed is given back then.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut = self.cut.clone();
+        // It is some KiB large, and would else be copied at every layer of the spawn.
+        let mut task = Box::pin(task);
         self.tasks.spawn(async move {
             tokio::select! {
-                () = task => {}
+                () = &mut task => {}
                 () = cut.cancelled() => {}
             }
         });
