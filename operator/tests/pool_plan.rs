@@ -655,8 +655,7 @@ fn a_changed_domain_renders_its_shard_and_no_other() {
 fn what_may_not_be_written_yet_stays_as_it_was_and_the_longest_waiting_comes_first() {
     let mut seen = running(2);
     let all = ["ada", "bob", "cy", "dan"];
-    let domains = |generation| all.map(|name| served(name, generation, "Send")).to_vec();
-    seen.domains = domains(1);
+    seen.domains = all.map(|name| served(name, 1, "Send")).to_vec();
     let first = plan(&seen);
     stored(&mut seen, &first);
     let before = plan(&seen).rendered;
