@@ -42,9 +42,9 @@ impl Statuses {
         let task = tokio::spawn(async move {
             let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
             while let Some(event) = events.next().await {
-                let domain = match event {
-                    Ok(watcher::Event::Apply(domain) | watcher::Event::InitApply(domain)) => domain,
-                    _ => continue,
+                let Ok(watcher::Event::Apply(domain) | watcher::Event::InitApply(domain)) = event
+                else {
+                    continue;
                 };
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.insert(domain.name_any(), read(&domain));
