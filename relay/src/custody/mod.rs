@@ -7,6 +7,7 @@
 //! name up, or decides whether and when to try again.
 
 mod arrivals;
+mod bell;
 mod committer;
 mod error;
 mod message;
@@ -23,11 +24,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use postrider_crds::{DomainName, relay_config::Admission};
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::spawn_blocking,
-    time::sleep,
-};
+use tokio::{sync::oneshot, task::spawn_blocking, time::sleep};
 
 pub use arrivals::Arriving;
 pub use error::{AcceptError, NotAccepting, OpenError, OrderError, StoreError};
@@ -38,6 +35,7 @@ pub use postrider_crds::relay_config::QueueReport;
 pub use queue::{QueueFigures, Room, Trust};
 
 use self::{
+    committer::Jobs,
     message::Ticket,
     queue::{Hot, Queue, Sweep, Taken},
     shared::Shared,
@@ -86,6 +84,9 @@ pub struct Limits {
     pub hot_bytes: usize,
     /// Messages that may be queued; with more, nothing is accepted.
     pub messages: usize,
+    /// How long the result of an attempt may wait for a message whose sync it shares. A power
+    /// failure meanwhile repeats the attempt.
+    pub result_wait: Duration,
 }
 
 impl Default for Limits {
@@ -96,6 +97,8 @@ impl Default for Limits {
             hot_bytes: 64 << 20,
             // Some 400 MiB of memory.
             messages: 4_000_000,
+            // Long against a sync, short against what a receiver takes to answer.
+            result_wait: Duration::from_millis(5),
         }
     }
 }
@@ -104,7 +107,7 @@ impl Default for Limits {
 #[derive(Clone)]
 pub struct Custody {
     shared: Arc<Shared>,
-    jobs: mpsc::Sender<Job>,
+    jobs: Jobs,
 }
 
 /// After how long a leg is due again whose body could not be read.
@@ -152,8 +155,7 @@ impl Custody {
             })?;
         }
         store.maintain();
-        let (jobs, waiting) = mpsc::channel(committer::JOBS);
-        tokio::spawn(committer::run(store, waiting));
+        let jobs = Jobs::start(store, parts.limits.result_wait);
         Ok(Self { shared, jobs })
     }
 

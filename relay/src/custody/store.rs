@@ -8,7 +8,7 @@
 
 mod orders;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -18,6 +18,7 @@ pub(crate) use orders::OrderJob;
 
 use super::{
     AcceptError, Committed, NotAccepting, RecipientResult, StoreError,
+    bell::Urgency,
     queue::{Holding, HoldingChange, Origin, Queue},
     report_damage,
     shared::Shared,
@@ -65,6 +66,18 @@ pub(crate) enum Job {
     Close { reply: oneshot::Sender<()> },
 }
 
+impl Job {
+    /// What it is to the committer.
+    pub(crate) fn urgency(&self) -> Urgency {
+        match self {
+            Self::Accept { .. } => Urgency::Accept,
+            Self::Hasten { .. } | Self::Order(_) => Urgency::Sync,
+            Self::Attempt { .. } | Self::Quarantine { .. } | Self::Close { .. } => Urgency::Soon,
+            Self::Settle { .. } => Urgency::Result,
+        }
+    }
+}
+
 /// A settlement on its way in.
 pub(crate) struct Settled {
     pub(crate) id: MessageId,
@@ -83,6 +96,8 @@ pub(crate) struct Store {
     unrecorded: Vec<Encoded>,
     /// What is not restored yet.
     recovery: Option<Recovery>,
+    /// How long the last write that was synced took.
+    last_write: Duration,
 }
 
 /// A job whose record waits for the write.
@@ -127,6 +142,7 @@ impl Store {
             shared,
             unrecorded: Vec::new(),
             recovery: Some(recovery),
+            last_write: Duration::ZERO,
         }
     }
 
@@ -205,6 +221,16 @@ impl Store {
     /// Whether the last write failed.
     pub(crate) fn is_ailing(&self) -> bool {
         self.shared.ailing().is_some()
+    }
+
+    /// How long the last write that was synced took.
+    pub(crate) fn last_write(&self) -> Duration {
+        self.last_write
+    }
+
+    /// The monotonic time.
+    pub(crate) fn now(&self) -> Duration {
+        self.shared.clock.monotonic()
     }
 
     /// A last try to record what is kept in memory.
@@ -338,6 +364,7 @@ impl Store {
         match written {
             Ok(places) => {
                 if sync == Sync::Now {
+                    self.last_write = took;
                     let accepts = |of: &&Pending| matches!(of, Pending::Accept(_));
                     let messages = pending.iter().filter(accepts).count();
                     self.shared.telemetry.spool_batch(messages, took);

@@ -11,6 +11,7 @@ mod ledger;
 mod lifecycle;
 mod obeying;
 mod orders_model;
+mod pacing;
 mod queue_model;
 mod reopening;
 
@@ -100,6 +101,8 @@ fn limits() -> Limits {
         free_space_mark: 4096,
         segment_bytes: 1500,
         hot_bytes: 1200,
+        // Real time, which these tests do not spend.
+        result_wait: Duration::ZERO,
         ..Limits::default()
     }
 }
