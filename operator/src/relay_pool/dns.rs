@@ -28,8 +28,10 @@ use crate::{
 
 /// Time between looks once all is verified.
 const SETTLED: Duration = Duration::from_secs(600);
-/// Shortest time between looks before.
+/// Shortest time between looks before, where it is not [`PER_ADDRESS`].
 const UNSETTLED: Duration = Duration::from_secs(15);
+/// Shortest time between looks for each address, so that a large range keeps no resolver busy.
+const PER_ADDRESS: Duration = Duration::from_secs(1);
 /// A look that takes longer is given up; a pool has more to do than to wait for DNS.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -137,7 +139,10 @@ fn unsettled(pool: &RelayPool, now: Timestamp) -> Duration {
         .max();
     let age = changed.map_or(0, |changed| now.as_second() - changed.as_second());
     let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
-    (age / 4).clamp(UNSETTLED, SETTLED)
+    let ranges = pool.spec.egress.addresses.iter();
+    let addresses = ranges.flat_map(EgressRange::addresses).count();
+    let soonest = PER_ADDRESS.saturating_mul(u32::try_from(addresses).unwrap_or(u32::MAX));
+    (age / 4).max(soonest).clamp(UNSETTLED, SETTLED)
 }
 
 #[cfg(test)]
@@ -195,5 +200,9 @@ mod tests {
                 "{age}"
             );
         }
+        let range =
+            json!({"hostname": "mail.example.net", "egress": {"addresses": ["203.0.113.0/24"]}});
+        pool.spec = serde_json::from_value(range).unwrap();
+        assert_eq!(unsettled(&pool, at(10)), 256 * PER_ADDRESS);
     }
 }
