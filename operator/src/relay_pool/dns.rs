@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Context,
     dns::{
-        Resolver,
+        Finding, Resolver,
         reverse::{Expectation, Reverse},
     },
     looks::Recalled,
@@ -88,6 +88,13 @@ impl PoolLook {
         records
     }
 
+    /// Whether SPF passes for all names given in EHLO.
+    fn shows_ehlo(&self) -> bool {
+        let verified = |finding: &Finding| finding.state == RecordState::Verified;
+        let mut names = self.ehlo.0.iter();
+        names.all(|(_, finding)| finding.as_ref().is_some_and(verified))
+    }
+
     fn is_settled(&self) -> bool {
         let ehlo = self.ehlo.0.iter().map(|(_, finding)| finding.as_ref());
         let reverse = self.reverse.findings().map(Some);
@@ -122,7 +129,7 @@ pub(super) async fn look_when_due(ctx: &Context, pool: &RelayPool) -> (PoolLook,
     let seen = look(ctx.resolver.as_ref(), &inputs).await;
     let wait = match inputs.egress.is_empty() || seen.is_settled() {
         true => SETTLED,
-        false => unsettled(pool, ctx.now()),
+        false => unsettled(pool, &seen, ctx.now()),
     };
     let due = ctx.clock.monotonic() + wait;
     ctx.pool_looks.keep(uid, &inputs, seen.clone(), due);
@@ -130,7 +137,7 @@ pub(super) async fn look_when_due(ctx: &Context, pool: &RelayPool) -> (PoolLook,
 }
 
 /// The sooner the fresher the news: a quarter of the time since the conditions have last changed.
-fn unsettled(pool: &RelayPool, now: Timestamp) -> Duration {
+fn unsettled(pool: &RelayPool, seen: &PoolLook, now: Timestamp) -> Duration {
     let conditions = pool.status.iter().flat_map(|status| &status.conditions);
     let ours = [types::EHLO_VERIFIED, types::PTR_VERIFIED];
     let changed = conditions
@@ -141,7 +148,11 @@ fn unsettled(pool: &RelayPool, now: Timestamp) -> Duration {
     let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
     let ranges = pool.spec.egress.addresses.iter();
     let addresses = ranges.flat_map(EgressRange::addresses).count();
-    let soonest = PER_ADDRESS.saturating_mul(u32::try_from(addresses).unwrap_or(u32::MAX));
+    // Names given in EHLO are few and soon published.
+    let soonest = match seen.shows_ehlo() {
+        true => PER_ADDRESS.saturating_mul(u32::try_from(addresses).unwrap_or(u32::MAX)),
+        false => UNSETTLED,
+    };
     (age / 4).max(soonest).clamp(UNSETTLED, SETTLED)
 }
 
@@ -187,7 +198,8 @@ mod tests {
     fn looks_slow_down_with_the_age_of_the_trouble() {
         let mut pool = pool();
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
-        assert_eq!(unsettled(&pool, at(0)), UNSETTLED);
+        let seen = PoolLook::default();
+        assert_eq!(unsettled(&pool, &seen, at(0)), UNSETTLED);
         let fact = Fact::new(types::PTR_VERIFIED, Status::False, "RecordMissing", "-");
         pool.status = Some(RelayPoolStatus {
             conditions: merge(&[], &[fact], 1, at(0)),
@@ -195,7 +207,7 @@ mod tests {
         });
         for (age, wait) in [(10, 15), (100, 25), (1_000, 250), (100_000, 600), (-5, 15)] {
             assert_eq!(
-                unsettled(&pool, at(age)),
+                unsettled(&pool, &seen, at(age)),
                 Duration::from_secs(wait),
                 "{age}"
             );
@@ -203,6 +215,11 @@ mod tests {
         let range =
             json!({"hostname": "mail.example.net", "egress": {"addresses": ["203.0.113.0/24"]}});
         pool.spec = serde_json::from_value(range).unwrap();
-        assert_eq!(unsettled(&pool, at(10)), 256 * PER_ADDRESS);
+        assert_eq!(unsettled(&pool, &seen, at(10)), 256 * PER_ADDRESS);
+        let missing = PoolLook {
+            ehlo: ehlo::unseen(&ehlo::names(&pool)),
+            ..seen
+        };
+        assert_eq!(unsettled(&pool, &missing, at(10)), UNSETTLED);
     }
 }
