@@ -4,7 +4,7 @@ use crate::support::Trial;
 
 #[tokio::test]
 async fn killed_kubelet_comes_back_to_its_pods() {
-    let trial = Trial::start("kubelet").await;
+    let trial = Trial::start_alone("kubelet").await;
     trial.pod("early", &["serve", "8080", "still here"]).await;
     trial.reach("early", &["Running"]).await;
     let ip = trial

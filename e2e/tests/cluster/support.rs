@@ -11,6 +11,11 @@ use kube::{
 };
 use postrider_e2e::cluster::{Cluster, PROBE_IMAGE, Progress, STATE_VARIABLE};
 use serde_json::{Value, json};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Of the claims that share the node, and of one that breaks a part of it: a pod that is being
+/// started while its kubelet is killed may fail, which is no news.
+static NODE: RwLock<()> = RwLock::const_new(());
 
 /// How long a pod may take to get where it should be.
 pub(crate) const BOUND: Duration = Duration::from_secs(90);
@@ -20,11 +25,33 @@ pub(crate) struct Trial {
     pub(crate) cluster: Cluster,
     pub(crate) client: Client,
     pub(crate) namespace: String,
+    _node: Node,
+}
+
+/// Held while a claim is tried.
+enum Node {
+    Shared {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
 }
 
 impl Trial {
     /// Attaches to the cluster and makes the namespace.
     pub(crate) async fn start(namespace: &str) -> Self {
+        let _guard = NODE.read().await;
+        Self::on(Node::Shared { _guard }, namespace).await
+    }
+
+    /// The same, while no other claim is tried.
+    pub(crate) async fn start_alone(namespace: &str) -> Self {
+        let _guard = NODE.write().await;
+        Self::on(Node::Alone { _guard }, namespace).await
+    }
+
+    async fn on(node: Node, namespace: &str) -> Self {
         let Some(dir) = env::var_os(STATE_VARIABLE) else {
             panic!(
                 "{STATE_VARIABLE} is not set; run the cluster tests by: cargo run -p \
@@ -50,6 +77,7 @@ impl Trial {
             cluster,
             client,
             namespace: namespace.to_owned(),
+            _node: node,
         }
     }
 
@@ -92,7 +120,9 @@ impl Trial {
             .logs(name, &LogParams::default())
             .await
             .expect("its log");
-        assert_eq!(phase, "Succeeded", "pod {name} wrote: {log}");
+        let pod = pods.get(name).await.expect("the pod");
+        let ended = pod.status.and_then(|status| status.container_statuses);
+        assert_eq!(phase, "Succeeded", "pod {name} wrote: {log}\n{ended:?}");
         log
     }
 
