@@ -36,7 +36,9 @@ demo:
 	cargo build --quiet -p postrider-e2e --bins
 	$(DEMO) run
 
-# What CI runs: all tests, and the demo as the test of the whole.
+# What CI runs: all tests, and the demo as the test of the whole. A panic here tells what was awaited
+# and what was seen; a backtrace would only push that out of sight.
+test: export RUST_BACKTRACE = 0
 test: check
 	cargo build --quiet -p postrider-e2e --bins
 	$(CLUSTER) run -- cargo test -p postrider-e2e --features cluster -- --test-threads 4

@@ -355,15 +355,22 @@ impl Stage {
         holder.expect("a leader")
     }
 
-    /// Kills the operator that holds the Lease; returns its pod's name.
+    /// Kills the operator that holds the Lease, once it runs: another claim may just have killed it.
+    /// Returns its pod's name.
     pub(crate) async fn kill_operator(&self) -> String {
-        let leader = self.leader().await;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
-        let pod = pods.get(&leader).await.expect("a pod");
-        let pod = serde_json::to_value(pod).expect("JSON");
-        let killed = self.cluster.kill_container(&container_of(&pod)).await;
-        assert_eq!(killed.expect("killed"), 1, "the operator is one process");
-        leader
+        eventually("an operator that leads and runs", async || {
+            let leader = self.leader().await;
+            let pod = pods.get_opt(&leader).await.expect("asked")?;
+            let pod = serde_json::to_value(pod).expect("JSON");
+            let status = &pod["status"]["containerStatuses"][0];
+            status["state"]["running"].as_object()?;
+            let killed = self.cluster.kill_container(&container_of(&pod)).await;
+            let killed = killed.expect("killed");
+            assert!(killed <= 1, "the operator is one process");
+            (killed == 1).then_some(leader)
+        })
+        .await
     }
 
     /// The events that the relay's container, or the one before it, has written.
@@ -376,28 +383,32 @@ impl Stage {
             .collect()
     }
 
-    /// What the relays' logs say of the messages that `replies` answer, for people.
+    /// What became of the messages that `replies` answer, for people: what the relays' logs say of
+    /// the first few, in as few words as fit where only the end of an output is shown.
     pub(crate) async fn story(&self, replies: &[&Reply]) -> String {
-        let mut story = Vec::new();
+        let mut events = Vec::new();
         let pods = self.pods().list(&ListParams::default()).await;
         for pod in pods.expect("pods").items {
             for which in [Container::Previous, Container::Present] {
-                let Ok(log) = self.log(&pod, which).await else {
-                    continue;
-                };
-                let about = |line: &&str| {
-                    let id = |reply: &&Reply| reply.id.as_ref().is_some_and(|id| line.contains(id));
-                    replies.iter().any(id)
-                };
-                let name = pod.name_any();
-                story.extend(
-                    log.lines()
-                        .filter(about)
-                        .map(|line| format!("{name}: {line}")),
-                );
+                let log = self.log(&pod, which).await.unwrap_or_default();
+                let log = log
+                    .lines()
+                    .filter_map(|line| serde_json::from_str(line).ok());
+                events.extend(log.map(|event: Value| (pod.name_any(), event)));
             }
         }
-        format!("{replies:#?}\n{}", story.join("\n"))
+        let told = replies.iter().take(3).map(|reply| {
+            let about = |(_, event): &&(String, Value)| event["id"].as_str() == reply.id.as_deref();
+            let lines = events.iter().filter(about).map(|(pod, event)| {
+                let part = |name: &str| event[name].to_string().replace("null", "");
+                let parts = ["time", "stage", "attempt", "code", "reply", "until"].map(part);
+                format!("{pod}: {}", parts.join(" "))
+            });
+            let lines = lines.collect::<Vec<_>>().join("\n");
+            format!("{:?} to {}:\n{lines}", reply.id, reply.to)
+        });
+        let told = told.collect::<Vec<_>>().join("\n");
+        format!("{} missing, among them\n{told}", replies.len())
     }
 
     async fn log(&self, pod: &Pod, which: Container) -> kube::Result<String> {
