@@ -5,9 +5,13 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http_body_util::Full;
+use futures::{StreamExt as _, stream};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::{
-    Method, Request, Response, StatusCode, body::Bytes, server::conn::http1, service::service_fn,
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Frame},
+    server::conn::http1,
+    service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
@@ -17,7 +21,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, metrics::Metrics};
+use crate::{
+    clock::Clock,
+    metrics::{Metrics, Pages},
+};
 
 /// Connections served at a time: probes, a few scrapers, a person.
 const CONNECTIONS: usize = 64;
@@ -80,10 +87,10 @@ pub async fn serve(
 /// The answer to a request; its body is not read.
 fn answer<B>(
     request: &Request<B>,
-    metrics: &Metrics,
+    metrics: &Arc<Metrics>,
     phase: Phase,
     now: Timestamp,
-) -> Response<Full<Bytes>> {
+) -> Response<Body> {
     if request.method() != Method::GET {
         return respond(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -100,13 +107,11 @@ fn answer<B>(
                 "filling the caches\n".into(),
             ),
         },
-        "/metrics" => match metrics.render(now) {
-            Ok(text) => respond(StatusCode::OK, text.into()),
-            Err(error) => respond(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("{error}\n").into(),
-            ),
-        },
+        "/metrics" => {
+            let pages = stream::iter(Pages::new(metrics.clone(), now));
+            let pages = pages.map(|page| page.map(|text| Frame::data(Bytes::from(text))));
+            Response::new(BoxBody::new(StreamBody::new(pages)))
+        }
         _ => respond(
             StatusCode::NOT_FOUND,
             "not found; /metrics, /healthz and /readyz are served\n".into(),
@@ -114,8 +119,12 @@ fn answer<B>(
     }
 }
 
-fn respond(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+/// A body. Metrics that cannot be written out break it off.
+type Body = BoxBody<Bytes, prometheus::Error>;
+
+fn respond(status: StatusCode, text: Bytes) -> Response<Body> {
+    let body = Full::new(text).map_err(|never| match never {});
+    let mut response = Response::new(BoxBody::new(body));
     *response.status_mut() = status;
     response
 }
@@ -126,7 +135,7 @@ mod tests {
 
     #[test]
     fn table_of_paths() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
         for (method, path, phase, status) in [
             ("GET", "/healthz", Phase::Filling, 200),
             ("GET", "/readyz", Phase::Filling, 503),

@@ -13,13 +13,14 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use postrider_crds::{KeyStatus, condition::reasons};
-use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 use crate::keys::algorithm_name;
 
+mod pages;
 mod text;
+
+pub use pages::Pages;
 
 /// Upper bounds of the reconciliation histogram, in seconds: from a look at the caches to the
 /// slowest API call that is waited for.
@@ -182,51 +183,11 @@ impl Metrics {
             .remove(&(kind, resource.clone()));
     }
 
-    /// All metrics in the Prometheus text format, ages as of `now`.
-    ///
-    /// # Errors
-    ///
-    /// When a metric cannot be written out.
-    pub fn render(&self, now: Timestamp) -> Result<Vec<u8>, prometheus::Error> {
-        let mut out = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
-        self.render_conditions(&mut out);
-        self.render_keys(&mut out, now);
-        Ok(out)
-    }
-
-    fn render_conditions(&self, out: &mut Vec<u8>) {
-        let help = "1 for the status that a condition has.";
-        let mut family = text::Gauge::begin(out, "postrider_condition", help);
-        for ((kind, (namespace, name)), conditions) in &lock(&self.conditions).shown {
-            for Shown { type_, status } in conditions {
-                let labels = [
-                    ("kind", *kind),
-                    ("name", name),
-                    ("namespace", namespace),
-                    ("status", status),
-                    ("type", type_),
-                ];
-                family.sample(&labels, 1.0);
-            }
-        }
-    }
-
-    fn render_keys(&self, out: &mut Vec<u8>, now: Timestamp) {
-        let help = "Time since relays began to sign with a DKIM key.";
-        let mut family = text::Gauge::begin(out, "postrider_dkim_key_age_seconds", help);
-        for ((namespace, name), keys) in &*lock(&self.keys) {
-            for key in keys {
-                let age = now.duration_since(key.since).as_secs_f64().max(0.0);
-                let labels = [
-                    ("algorithm", key.algorithm),
-                    ("name", name),
-                    ("namespace", namespace),
-                    ("selector", &key.selector),
-                ];
-                family.sample(&labels, age);
-            }
-        }
+    /// All pages, one after the other.
+    #[cfg(test)]
+    pub(crate) fn render(self: &Arc<Self>, now: Timestamp) -> String {
+        let pages = Pages::new(self.clone(), now).map(Result::unwrap);
+        String::from_utf8(pages.collect::<Vec<_>>().concat()).unwrap()
     }
 }
 
@@ -243,7 +204,7 @@ mod tests {
 
     #[test]
     fn ages_are_those_of_the_moment_and_go_with_their_keys() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
         let key = ("mail".to_owned(), "shop".to_owned());
         let since = "2026-01-01T00:00:00Z";
         let active: Vec<KeyStatus> = serde_json::from_value(serde_json::json!([{
@@ -254,7 +215,7 @@ mod tests {
         metrics.show_keys(&key, &active);
         let text = |at: &str| {
             let now = at.parse().unwrap();
-            String::from_utf8(metrics.render(now).unwrap()).unwrap()
+            metrics.render(now)
         };
         let labels = r#"{algorithm="Ed25519",name="shop",namespace="mail",selector="pr-1"}"#;
         for (at, age) in [("2026-01-01T00:01:30Z", 90), ("2025-12-31T00:00:00Z", 0)] {
@@ -267,7 +228,7 @@ mod tests {
 
     #[test]
     fn conditions_come_and_go() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
         let key = ("mail".to_owned(), "default".to_owned());
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let facts = |types: &[&'static str]| -> Vec<Condition> {
@@ -278,21 +239,21 @@ mod tests {
             merge(&[], &facts, 1, now)
         };
         metrics.show_conditions("RelayPool", &key, &facts(&["Ready", "Stalled"]));
-        let text = String::from_utf8(metrics.render(now).unwrap()).unwrap();
+        let text = metrics.render(now);
         assert!(text.contains(r#"postrider_condition{kind="RelayPool",name="default",namespace="mail",status="True",type="Stalled"} 1"#), "{text}");
         metrics.show_conditions("RelayPool", &key, &facts(&["Ready"]));
-        let text = String::from_utf8(metrics.render(now).unwrap()).unwrap();
+        let text = metrics.render(now);
         assert!(
             !text.contains("Stalled") && text.contains("Ready"),
             "{text}"
         );
         let off = Fact::new("Ready", Status::True, reasons::NOT_REQUIRED, "not checked");
         metrics.show_conditions("RelayPool", &key, &merge(&[], &[off], 1, now));
-        let text = String::from_utf8(metrics.render(now).unwrap()).unwrap();
+        let text = metrics.render(now);
         assert!(!text.contains("Ready"), "{text}");
         metrics.show_conditions("RelayPool", &key, &facts(&["Ready"]));
         metrics.forget("RelayPool", &key);
-        let text = String::from_utf8(metrics.render(now).unwrap()).unwrap();
+        let text = metrics.render(now);
         assert!(!text.contains("default"), "{text}");
     }
 }

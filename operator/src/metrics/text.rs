@@ -22,6 +22,17 @@ impl<'a> Gauge<'a> {
         }
     }
 
+    /// Goes on with a family that has samples already.
+    pub(super) fn go_on(out: &'a mut Vec<u8>, name: &'static str) -> Self {
+        let head = None;
+        Self { out, name, head }
+    }
+
+    /// Whether there has been a sample.
+    pub(super) fn is_begun(&self) -> bool {
+        self.head.is_none()
+    }
+
     /// Writes a sample.
     pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
         if let Some(head) = self.head.take() {
