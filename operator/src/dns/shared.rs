@@ -4,7 +4,9 @@
 //! Promises: a question that is being asked is not asked a second time; at most [`MAX_ASKED`]
 //! questions are under way; what was found is given again for as long as its TTL lets it be kept,
 //! [`MAX_KEPT`] at most, as any resolver on the way does. "No record" and "no answer" are never
-//! kept, so a record that was missing is seen as soon as it is there.
+//! kept, so a record that was missing is seen as soon as it is there. Of more than [`ROOM`] answers
+//! of a kind those are kept that have been given again, if they are not too many themselves: what one
+//! domain alone asks for has to go.
 
 use std::{
     collections::HashMap,
@@ -31,8 +33,8 @@ use crate::clock::Clock;
 const MAX_ASKED: usize = 64;
 /// Longest time an answer is kept.
 const MAX_KEPT: Duration = Duration::from_secs(60);
-/// Answers after which those that are too old are looked for.
-const ROOM: usize = 4_096;
+/// Answers of a kind after which those that are too old, or that nobody came back for, are taken out.
+const ROOM: usize = 1_024;
 
 /// Shares the answers of another resolver.
 pub struct SharedResolver {
@@ -52,8 +54,26 @@ type Asking<T> = BoxFuture<'static, Answer<T>>;
 enum Entry<T> {
     /// Somebody waits for the answer; dead once nobody does.
     Asked(WeakShared<Asking<T>>),
-    /// The answer, and until when, in monotonic time, it may be given.
-    Kept(Answer<T>, Duration),
+    /// The answer.
+    Kept(Kept<T>),
+}
+
+struct Kept<T> {
+    answer: Answer<T>,
+    /// Until when, in monotonic time, it may be given.
+    until: Duration,
+    /// Whether it has been given again.
+    shared: bool,
+}
+
+impl<T> Entry<T> {
+    /// Whether there is use in it yet.
+    fn is_live(&self, now: Duration) -> bool {
+        match self {
+            Self::Asked(asked) => asked.upgrade().is_some(),
+            Self::Kept(kept) => kept.shared && now < kept.until,
+        }
+    }
 }
 
 impl SharedResolver {
@@ -85,23 +105,24 @@ impl SharedResolver {
     {
         let now = self.clock.monotonic();
         let mut entries = lock(table);
-        match entries.get(&key) {
-            Some(Entry::Kept(answer, until)) if now < *until => {
-                return futures::future::ready(answer.clone()).boxed();
+        match entries.get_mut(&key) {
+            Some(Entry::Kept(kept)) if now < kept.until => {
+                kept.shared = true;
+                return futures::future::ready(kept.answer.clone()).boxed();
             }
             Some(Entry::Asked(asked)) => {
                 if let Some(asked) = asked.upgrade() {
                     return asked.boxed();
                 }
             }
-            Some(Entry::Kept(..)) | None => {}
+            Some(Entry::Kept(_)) | None => {}
         }
         let asking = self.ask(table, key.clone(), question(self.inner.clone()));
         if entries.len() >= ROOM {
-            entries.retain(|_, entry| match entry {
-                Entry::Kept(_, until) => now < *until,
-                Entry::Asked(asked) => asked.upgrade().is_some(),
-            });
+            entries.retain(|_, entry| entry.is_live(now));
+            if entries.len() >= ROOM {
+                entries.retain(|_, entry| matches!(entry, Entry::Asked(_)));
+            }
         }
         if let Some(asked) = asking.downgrade() {
             entries.insert(key, Entry::Asked(asked));
@@ -128,8 +149,12 @@ impl SharedResolver {
             if ttl.is_zero() {
                 entries.remove(&key);
             } else {
-                let until = clock.monotonic() + ttl.min(MAX_KEPT);
-                entries.insert(key, Entry::Kept(answer.clone(), until));
+                let kept = Kept {
+                    answer: answer.clone(),
+                    until: clock.monotonic() + ttl.min(MAX_KEPT),
+                    shared: false,
+                };
+                entries.insert(key, Entry::Kept(kept));
             }
             drop(entries);
             answer
@@ -282,6 +307,36 @@ mod tests {
             assert_eq!(resolver.txt("none.example.com").await, Answer::NxDomain);
         }
         assert_eq!(asked(), 6);
+    }
+
+    #[tokio::test]
+    async fn what_many_ask_for_outlives_what_one_asked_for() {
+        let names: Vec<String> = (0..3 * ROOM).map(|n| format!("d{n}.example.com")).collect();
+        let inner = names.iter().fold(
+            FakeResolver::default().with_txt(NAME, &["a"]),
+            |fake, name| fake.with_txt(name, &["b"]),
+        );
+        let (inner, _, resolver) = shared(inner);
+        for name in &names {
+            resolver.txt(NAME).await;
+            resolver.txt(name).await;
+        }
+        assert_eq!(inner.asked.load(Ordering::Relaxed), 1 + names.len());
+        assert!(lock(&resolver.txt).len() <= ROOM);
+    }
+
+    #[tokio::test]
+    async fn however_much_is_shared_there_is_no_more_than_room() {
+        let names: Vec<String> = (0..3 * ROOM).map(|n| format!("d{n}.example.com")).collect();
+        let inner = names.iter().fold(FakeResolver::default(), |fake, name| {
+            fake.with_txt(name, &["b"])
+        });
+        let (_, _, resolver) = shared(inner);
+        for name in &names {
+            resolver.txt(name).await;
+            resolver.txt(name).await;
+            assert!(lock(&resolver.txt).len() <= ROOM);
+        }
     }
 
     #[tokio::test]
