@@ -1,12 +1,14 @@
 //! Asks every relay what it has loaded and how its queue is.
 //!
-//! Flow: at the start every pod is asked, before pools are judged. Then once a second the schedule
+//! Flow: at the start every pod is asked, before pools are judged. Then the schedule ([`schedule`])
 //! says which pods are due; each is asked over its admin API with
 //! mutual TLS by the pool's own CA. A changed answer wakes the pool, and its domains and lists when
 //! it is about documents.
 //!
 //! Guarantees: a pod that does not answer within [`ANSWER_TIMEOUT`] counts as silent, never as
 //! agreeing.
+
+mod schedule;
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -21,6 +23,7 @@ use postrider_crds::{
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use self::schedule::{Awaited, Schedule};
 use super::{
     admin_client::{self, ClientError},
     apply::wake_dependants,
@@ -34,11 +37,7 @@ use crate::{Context, names, queues::Trigger, stores};
 /// A relay answers from memory; longer means it is in trouble.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between looks at the schedule.
-const TICK: Duration = Duration::from_secs(1);
-/// How often a pod is asked while something is under way.
-const UNSETTLED: Duration = Duration::from_secs(3);
-/// How often a pod is asked at rest.
-const SETTLED: Duration = Duration::from_secs(30);
+const TICK: Duration = Duration::from_millis(250);
 /// Pods asked at a time.
 const PARALLEL: usize = 16;
 
@@ -79,10 +78,10 @@ pub async fn run(ctx: Arc<Context>) {
     if ctx.stores.filled().await.is_err() {
         return;
     }
-    let mut asked: HashMap<String, Duration> = HashMap::new();
+    let mut schedule = Schedule::default();
     let mut connectors = Connectors::new();
     loop {
-        ask_due(&ctx, &mut asked, &mut connectors).await;
+        ask_due(&ctx, &mut schedule, &mut connectors).await;
         ctx.start.relays_asked();
         let pause = tokio::time::sleep(TICK);
         if ctx.stop.run_until_cancelled(pause).await.is_none() {
@@ -92,12 +91,8 @@ pub async fn run(ctx: Arc<Context>) {
 }
 
 /// Asks the pods that are due.
-async fn ask_due(
-    ctx: &Context,
-    asked: &mut HashMap<String, Duration>,
-    connectors: &mut Connectors,
-) {
-    let visits = due(ctx, asked);
+async fn ask_due(ctx: &Context, schedule: &mut Schedule, connectors: &mut Connectors) {
+    let visits = due(ctx, schedule);
     let mut ready = Vec::with_capacity(visits.len());
     for visit in visits {
         match connector(ctx, &visit.pool, connectors) {
@@ -112,17 +107,18 @@ async fn ask_due(
         .await;
 }
 
-/// The pods that are due, by pools' states and the time each was last asked.
-fn due(ctx: &Context, asked: &mut HashMap<String, Duration>) -> Vec<Visit> {
+/// The pods that are due.
+fn due(ctx: &Context, schedule: &mut Schedule) -> Vec<Visit> {
     let now = ctx.clock.monotonic();
     let pools = ctx.stores.pools.state();
     let keys: Vec<PoolKey> = pools.iter().map(|pool| observe::key(pool)).collect();
     ctx.loaded.retain(&keys);
+    schedule.begin(&keys);
     let mut visits = Vec::new();
-    let mut present = HashMap::new();
     for (pool, key) in pools.iter().zip(&keys) {
-        let settled = ctx.loaded.with(key, settled).unwrap_or(true);
-        let period = if settled { SETTLED } else { UNSETTLED };
+        let awaited = |state: &PoolState| (!settled(state)).then(|| Awaited::of(state));
+        let awaited = ctx.loaded.with(key, awaited).flatten();
+        let period = schedule.period(key, awaited, now);
         for pod in observe::of_pool(&ctx.stores.pods, key) {
             let address = pod
                 .status
@@ -132,10 +128,7 @@ fn due(ctx: &Context, asked: &mut HashMap<String, Duration>) -> Vec<Visit> {
             let (Some(uid), Some(address)) = (pod.uid(), address) else {
                 continue;
             };
-            let last = asked.get(&uid).copied();
-            let is_due = last.is_none_or(|last| now.saturating_sub(last) >= period);
-            present.insert(uid.clone(), if is_due { now } else { last.unwrap_or(now) });
-            if is_due {
+            if schedule.is_due(&uid, period, now) {
                 visits.push(Visit {
                     pool: pool.clone(),
                     pod: pod.name_any(),
@@ -145,7 +138,7 @@ fn due(ctx: &Context, asked: &mut HashMap<String, Duration>) -> Vec<Visit> {
             }
         }
     }
-    *asked = present;
+    schedule.end();
     visits
 }
 
