@@ -138,7 +138,7 @@ impl Pair {
                 activated: Some(now),
                 ..Life::new(now, None).at(KeyState::Active, now)
             },
-            private_key: self.private.clone(),
+            private_key: self.private.clone().into(),
         };
         let mut secret = key.to_secret();
         secret.metadata.namespace = Some(NAMESPACE.to_owned());

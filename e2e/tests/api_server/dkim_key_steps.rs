@@ -59,7 +59,7 @@ async fn steps_are_written_once_whoever_is_faster() {
         selector: "pr-1".parse().expect("a selector"),
         algorithm: ALGORITHM,
         life: Life::new(Timestamp::UNIX_EPOCH, Some("2026-12-01".into())),
-        private_key: key::generate(ALGORITHM).expect("a key"),
+        private_key: key::generate(ALGORITHM).expect("a key").into(),
     };
     let mut secret = made.to_secret();
     secret.metadata.namespace = Some("default".into());

@@ -11,9 +11,12 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use postrider_crds::{Selector, digest, relay_config::KeyAlgorithm};
 
 mod life;
+mod private;
 mod signing;
 
 pub use life::{KeyState, Life, STATE_ANNOTATION, whole};
+pub use private::PrivateKey;
+pub(crate) use private::pem;
 pub use signing::signing_states;
 
 /// Type of the Secrets.
@@ -43,7 +46,7 @@ pub struct DkimKey {
     /// How far it is.
     pub life: Life,
     /// PKCS#8, PEM.
-    pub private_key: String,
+    pub private_key: PrivateKey,
 }
 
 impl fmt::Debug for DkimKey {
@@ -122,7 +125,7 @@ impl TryFrom<&Secret> for DkimKey {
             algorithm: algorithm(annotation(ALGORITHM_ANNOTATION))
                 .ok_or_else(|| parse_error(ALGORITHM_ANNOTATION))?,
             life: Life::read(annotations, created.map_or(Timestamp::UNIX_EPOCH, |t| t.0)),
-            private_key,
+            private_key: private_key.into(),
             secret: secret.clone(),
         })
     }
@@ -132,11 +135,13 @@ impl DkimKey {
     /// The Secret that keeps this key. Namespace and owner are left to the caller.
     #[must_use]
     pub fn to_secret(&self) -> Secret {
+        let private_key = self.private_key.text();
+        let digest = digest::of(private_key.as_bytes());
         let mut secret = Secret {
             type_: Some(SECRET_TYPE.into()),
             data: Some(BTreeMap::from([(
                 DATA_KEY.to_owned(),
-                ByteString(self.private_key.clone().into_bytes()),
+                ByteString(private_key.into_owned().into_bytes()),
             )])),
             ..Secret::default()
         };
@@ -158,10 +163,7 @@ impl DkimKey {
                 ALGORITHM_ANNOTATION.to_owned(),
                 algorithm_name(self.algorithm).to_owned(),
             ),
-            (
-                DIGEST_ANNOTATION.to_owned(),
-                digest::of(self.private_key.as_bytes()),
-            ),
+            (DIGEST_ANNOTATION.to_owned(), digest),
         ]);
         secret.metadata.annotations = Some(annotations);
         secret

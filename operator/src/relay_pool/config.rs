@@ -163,7 +163,7 @@ fn entry(Part { domain, keys }: &Part<'_>, senders: &Senders) -> DomainEntry {
         selector: key.selector.clone(),
         algorithm: key.algorithm,
         state: *state,
-        private_key: key.private_key.clone(),
+        private_key: key.private_key.text().into_owned(),
     });
     let admission = admission(domain);
     DomainEntry {

@@ -111,7 +111,7 @@ fn kept_key(domain: &SendingDomain, key: SigningKey) -> DkimKey {
         selector: key.selector,
         algorithm: key.algorithm,
         life: Life::new(Timestamp::UNIX_EPOCH, None).at(state, Timestamp::UNIX_EPOCH),
-        private_key: key.private_key,
+        private_key: key.private_key.into(),
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
             selector: selector.parse().unwrap(),
             algorithm: KeyAlgorithm::Ed25519,
             life: Life::new(Timestamp::UNIX_EPOCH, None).at(state, Timestamp::UNIX_EPOCH),
-            private_key: format!("PEM of {selector}"),
+            private_key: format!("PEM of {selector}").into(),
         }
     }
 

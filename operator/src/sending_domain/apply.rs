@@ -124,7 +124,7 @@ fn secret(domain: &SendingDomain, new: &NewKey, made: Made) -> Secret {
         selector: made.selector,
         algorithm: new.algorithm,
         life: made.life,
-        private_key: made.private_key,
+        private_key: made.private_key.into(),
     };
     let mut secret = key.to_secret();
     secret.metadata.namespace = domain.namespace();

@@ -9,14 +9,11 @@ use aws_lc_rs::{
     rsa::{KeyPair as RsaKeyPair, KeySize},
     signature::{Ed25519KeyPair, KeyPair as _},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use postrider_crds::relay_config::KeyAlgorithm;
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 
-use crate::dns::dkim::PublicKey;
+use crate::{dns::dkim::PublicKey, keys::pem};
 
-/// Octets of base64 on a line (RFC 7468 §2).
-const PEM_LINE: usize = 64;
 /// Octets of an RSA-2048 modulus.
 const RSA2048_OCTETS: usize = 256;
 /// Octets of an RSA-4096 modulus.
@@ -89,21 +86,6 @@ pub fn public_key(algorithm: KeyAlgorithm, private_key: &str) -> Result<PublicKe
     Ok(PublicKey::new(algorithm, bytes))
 }
 
-/// RFC 7468 §10.
-fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut out = String::from("-----BEGIN PRIVATE KEY-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, tail) = rest.split_at(rest.len().min(PEM_LINE));
-        out.push_str(line);
-        out.push('\n');
-        rest = tail;
-    }
-    out.push_str("-----END PRIVATE KEY-----\n");
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use mail_auth::{
@@ -173,12 +155,5 @@ mod tests {
             public_key(KeyAlgorithm::Ed25519, "hello"),
             Err(KeyError::NotPem)
         );
-    }
-
-    #[test]
-    fn lines_are_short() {
-        let private = generate(KeyAlgorithm::Ed25519).unwrap();
-        assert!(private.lines().all(|line| line.len() <= PEM_LINE));
-        assert!(private.starts_with("-----BEGIN PRIVATE KEY-----\n"));
     }
 }

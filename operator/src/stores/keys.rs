@@ -58,7 +58,7 @@ impl From<&Secret> for KeptKey {
 
 fn usable(secret: &Secret) -> Result<UsableKey, String> {
     let key = DkimKey::try_from(secret).map_err(|error| error.to_string())?;
-    let public = key::public_key(key.algorithm, &key.private_key).map_err(|error| {
+    let public = key::public_key(key.algorithm, &key.private_key.text()).map_err(|error| {
         let name = &key.secret;
         format!("secret {name:?} {error}; delete the Secret to have a new key made")
     })?;
@@ -213,7 +213,7 @@ mod tests {
             selector: "pr-1".parse().unwrap(),
             algorithm,
             life: Life::new(jiff::Timestamp::UNIX_EPOCH, None),
-            private_key: key::generate(algorithm).unwrap(),
+            private_key: key::generate(algorithm).unwrap().into(),
         };
         let mut secret = key.to_secret();
         secret.metadata.namespace = Some("mail".into());

@@ -34,7 +34,7 @@ fn a_keyring_says_what_it_was_rendered_from_unless_it_does_not_fit() {
         algorithm: KeyAlgorithm::RSA2048,
         life: Life::new(jiff::Timestamp::UNIX_EPOCH, None)
             .at(KeyState::Active, jiff::Timestamp::UNIX_EPOCH),
-        private_key: "x".repeat(MAX_DOCUMENT),
+        private_key: "x".repeat(MAX_DOCUMENT).into(),
     })];
     assert_eq!(reach(&seen).admission, None, "relays keep the old one");
 }
