@@ -36,7 +36,7 @@ use crate::{
         self, QueuesWritten, credentials::VerifierCache, loaded::Loaded, observe, pace::Paces,
         reports, reverse::Told,
     },
-    sending_domain,
+    sending_domain::{self, makers::KeyMakers},
     settings::Settings,
     start::Start,
     stores::{Stores, Watches},
@@ -111,7 +111,6 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     }
     let steady = SteadyTime::best(server_time, clock.now());
 
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let process = Process {
         settings: Arc::new(settings),
         metrics,
@@ -119,7 +118,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
         clock,
         client,
         resolver: Arc::new(resolver),
-        key_makers: Arc::new(Semaphore::new(cores)),
+        key_makers: key_makers(),
         policies: Arc::new(HttpsPolicyHosts::public()),
         phase,
         stop,
@@ -130,6 +129,13 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
         process.work().await;
         Ok(())
     }
+}
+
+/// One for each core but one, which is left to everything else.
+fn key_makers() -> (Arc<Semaphore>, usize) {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let count = cores.saturating_sub(1).max(1);
+    (Arc::new(Semaphore::new(count)), count)
 }
 
 /// In a pod by its environment (a static binary needs no resolver for that), else by kubeconfig.
@@ -167,7 +173,8 @@ struct Process {
     steady: SteadyTime,
     client: Client,
     resolver: Arc<dyn Resolver>,
-    key_makers: Arc<Semaphore>,
+    /// Who makes keys, and how many there are.
+    key_makers: (Arc<Semaphore>, usize),
     policies: Arc<dyn PolicyHosts>,
     phase: watch::Sender<Phase>,
     stop: CancellationToken,
@@ -260,6 +267,8 @@ impl Process {
             queues: queues.clone(),
         };
         watching.start(writers, watches);
+        let makers = self.key_makers.clone();
+        let key_makers = KeyMakers::new(makers, stores.clone(), queues.clone());
         let context = Context {
             namespace,
             settings: self.settings.clone(),
@@ -278,7 +287,7 @@ impl Process {
             pool_looks: Looks::default(),
             reverse_told: Told::default(),
             loaded: Loaded::default(),
-            key_makers: self.key_makers.clone(),
+            key_makers,
             paces: Paces::default(),
             verifiers: VerifierCache::default(),
             queues_written: QueuesWritten::default(),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,7 +22,10 @@ use crate::{
         pace::Paces,
         reverse::Told,
     },
-    sending_domain::observe::{Inputs, Look},
+    sending_domain::{
+        makers::KeyMakers,
+        observe::{Inputs, Look},
+    },
     settings::Settings,
     start::Start,
     stores::Stores,
@@ -65,8 +67,8 @@ pub struct Context {
     pub reverse_told: Told,
     /// What relays have loaded, by their own reports.
     pub loaded: Loaded,
-    /// Held while a key is made, which takes a core.
-    pub key_makers: Arc<Semaphore>,
+    /// Makes private keys.
+    pub key_makers: KeyMakers,
     /// How hard each pool may push.
     pub paces: Paces,
     /// Password verifiers already derived.

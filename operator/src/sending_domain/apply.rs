@@ -4,14 +4,15 @@
 //! Guarantees: a crash between any two writes is made good by the next plan. A key's Secret has a
 //! name that depends on the object and the keys there are alone, and is created, never applied: a
 //! second attempt collides and changes nothing. A step is written only onto the version of the
-//! Secret it was planned on; where somebody was faster, all is planned anew.
+//! Secret it was planned on; where somebody was faster, all is planned anew. Nobody waits for a key to
+//! be made ([`super::makers`]): until it is, everything else is written.
 
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{Resource as _, ResourceExt as _};
-use postrider_crds::{Selector, SendingDomain};
+use postrider_crds::{Selector, SendingDomain, condition::reasons};
 
 use super::{
-    key,
+    makers::Urgency,
     observe::{self, Read},
     plan::{NewKey, Plan},
 };
@@ -28,9 +29,7 @@ use crate::{
 ///
 /// When the API server refuses or does not answer, or a key cannot be made.
 pub async fn apply(domain: &SendingDomain, plan: &Plan, ctx: &Context) -> Result<(), Error> {
-    for new in &plan.generate {
-        generate(domain, new, ctx).await?;
-    }
+    let keys = write_keys(domain, plan, ctx).await?;
     let namespace = domain.namespace().unwrap_or_default();
     let as_read = |secret: &str, read: &Read| {
         let mut object = Secret::default();
@@ -63,25 +62,52 @@ pub async fn apply(domain: &SendingDomain, plan: &Plan, ctx: &Context) -> Result
         .await?;
     let reference = reference(domain);
     for notice in &plan.notices {
-        ctx.events.publish(notice, &reference).await;
+        if keys == Keys::Written || notice.reason != reasons::KEYS_GENERATED {
+            ctx.events.publish(notice, &reference).await;
+        }
     }
     Ok(())
 }
 
-/// Makes a key and creates its Secret, owned by `domain`. Another attempt came first: fine.
-async fn generate(domain: &SendingDomain, new: &NewKey, ctx: &Context) -> Result<(), Error> {
+/// How far the keys are that a plan wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keys {
+    /// They are being made; the domain is woken afterwards.
+    Awaited,
+    /// Their Secrets exist.
+    Written,
+}
+
+/// Creates the Secrets of the keys that `plan` wants, once all are made.
+async fn write_keys(domain: &SendingDomain, plan: &Plan, ctx: &Context) -> Result<Keys, Error> {
+    let urgency = match plan.status.dkim.active.is_empty() {
+        true => Urgency::First,
+        false => Urgency::Replacement,
+    };
+    let Some(made) = ctx.key_makers.fetch(domain, &plan.generate, urgency) else {
+        return Ok(Keys::Awaited);
+    };
+    for (new, private_key) in plan.generate.iter().zip(made) {
+        let private_key = private_key.map_err(|error| Error::Key {
+            name: new.secret.clone(),
+            problem: error.to_string(),
+        })?;
+        write_key(domain, new, private_key, ctx).await?;
+    }
+    Ok(Keys::Written)
+}
+
+/// Creates the Secret of a key, owned by `domain`. Another attempt came first: fine.
+async fn write_key(
+    domain: &SendingDomain,
+    new: &NewKey,
+    private_key: String,
+    ctx: &Context,
+) -> Result<(), Error> {
     let failed = |problem: String| Error::Key {
         name: new.secret.clone(),
         problem,
     };
-    let algorithm = new.algorithm;
-    // The semaphore is never closed.
-    let maker = ctx.key_makers.acquire().await.ok();
-    let private_key = tokio::task::spawn_blocking(move || key::generate(algorithm))
-        .await
-        .map_err(|error| failed(error.to_string()))?
-        .map_err(|error| failed(error.to_string()))?;
-    drop(maker);
     let selector = selector(&domain.spec.dkim.selector_prefix, fastrand::u64(..))
         .map_err(|error| failed(error.to_string()))?;
     let life = Life::new(ctx.steady_now(), domain.spec.dkim.rotation.trigger.clone());
@@ -141,6 +167,7 @@ mod tests {
     use postrider_crds::relay_config::KeyAlgorithm;
 
     use super::*;
+    use crate::sending_domain::key;
 
     #[test]
     fn the_secret_is_a_generated_key_owned_by_the_domain() {

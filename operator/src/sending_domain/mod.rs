@@ -23,6 +23,7 @@ use crate::{Context, Error, controller, looks::Recalled, queues::Inbox};
 pub mod answers;
 pub mod apply;
 pub mod closing;
+pub mod makers;
 pub mod key;
 pub mod observe;
 pub mod plan;
