@@ -14,7 +14,7 @@ use kube::{
 use postrider_crds::RelayPool;
 
 use super::{
-    certificates, dns, kept_keys,
+    certificates, dns, kept_keys, keyring,
     loaded::{News, PoolKey},
     observe::{self, Observation},
     plan::{self, Plan, Withdrawal},
@@ -104,8 +104,8 @@ async fn write_children(ctx: &Context, seen: &Observation, plan: &Plan) -> Resul
     let (stores, children) = (&ctx.stores, &plan.children);
     let mut documents = Tally::default();
     documents.note(write(ctx, &stores.config_maps, &namespace, &children.config_map).await);
-    for keyring in &children.keyrings {
-        documents.note(write_keyring(ctx, &observe::key(&seen.pool), keyring).await);
+    for secret in keyring::secrets(seen, &children.keyrings) {
+        documents.note(write_keyring(ctx, &observe::key(&seen.pool), &secret).await);
     }
     for secret in &children.secrets {
         documents.note(write(ctx, &stores.secrets, &namespace, secret).await);

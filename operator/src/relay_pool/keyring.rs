@@ -2,7 +2,8 @@
 //!
 //! Promises: a shard is rendered when what is in it has changed, or its Secret has, and not because
 //! another one did. Shards that changed longest ago come first, and no more is rendered than may be
-//! written now; what has to wait stays as it was, in all that is said about it.
+//! written now; what has to wait stays as it was, in all that is said about it. No more than one
+//! document is in memory at a time: those of a large pool would be tens of MiB together.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -51,11 +52,11 @@ impl Shard {
     }
 }
 
-/// All shards of a pool, and the Secrets of those that were rendered now.
+/// All shards of a pool, and which of them were rendered now.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Keyrings {
     pub(super) shards: BTreeMap<u32, Arc<Shard>>,
-    pub(super) secrets: Vec<Secret>,
+    pub(super) rendered: Vec<u32>,
     /// Whether some have changed and have to wait.
     pub(super) waiting: bool,
 }
@@ -106,21 +107,36 @@ pub(super) fn keyrings(seen: &Observation) -> Keyrings {
                 all.waiting = true;
             }
             _ => {
-                let (shard, secret) = stale.render(seen);
+                let (shard, octets) = stale.render(seen);
                 if shard.digest.as_deref() != stale.live_digest() {
-                    let octets = secret.iter().filter_map(first_value).map(<[u8]>::len);
-                    allowance = allowance.saturating_sub(octets.sum());
+                    allowance = allowance.saturating_sub(octets);
+                }
+                if !shard.too_large {
+                    all.rendered.push(stale.shard);
                 }
                 all.shards.insert(stale.shard, Arc::new(shard));
-                all.secrets.extend(secret);
             }
         }
     }
     all
 }
 
+/// The Secrets of `shards`, which were rendered from `seen`, each made when it comes to it.
+pub fn secrets(seen: &Observation, shards: &[u32]) -> impl Iterator<Item = Secret> {
+    let parts = match shards {
+        [] => BTreeMap::new(),
+        _ => config::parts(&seen.domains, &seen.keys),
+    };
+    shards.iter().map(move |shard| {
+        let parts = parts.get(shard).map_or(&[][..], Vec::as_slice);
+        let text = config::keyring(parts, &seen.senders).to_yaml();
+        build::keyring(&seen.pool, *shard, text)
+    })
+}
+
 impl Stale<'_> {
-    fn render(&self, seen: &Observation) -> (Shard, Option<Secret>) {
+    /// The shard, and how many octets its document has.
+    fn render(&self, seen: &Observation) -> (Shard, usize) {
         let text = config::keyring(self.parts, &seen.senders).to_yaml();
         let mut shard = Shard {
             outline: self.outline,
@@ -132,11 +148,11 @@ impl Stale<'_> {
             // Relays keep the keyring in force, which tells nothing of what was rendered now.
             shard.too_large = true;
             shard.digest = self.live_digest().map(str::to_owned);
-            return (shard, None);
+            return (shard, text.len());
         }
         shard.digest = Some(digest::of(text.as_bytes()));
         shard.domains = config::rendered_domains(self.parts);
-        (shard, Some(build::keyring(&seen.pool, self.shard, text)))
+        (shard, text.len())
     }
 
     /// The digest of the document in force: what is cached of it.

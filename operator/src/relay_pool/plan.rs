@@ -57,8 +57,8 @@ pub struct Children {
     pub service_account: ServiceAccount,
     /// The RelayConfig.
     pub config_map: ConfigMap,
-    /// Shards of the keyring that were rendered now.
-    pub keyrings: Vec<Secret>,
+    /// Shards of the keyring that were rendered now; [`keyring::secrets`] makes their Secrets.
+    pub keyrings: Vec<u32>,
     /// The credentials, if they fit.
     pub secrets: Vec<Secret>,
     /// For clients, and for members' names.
@@ -116,7 +116,7 @@ pub fn plan(seen: &Observation) -> Plan {
         children: Children {
             service_account: build::service_account(pool),
             config_map: build::config_map(pool, relay_config),
-            keyrings: keyrings.secrets,
+            keyrings: keyrings.rendered,
             secrets: documents.secrets,
             services: [build::members_service(pool), build::client_service(pool)],
             budget: build::budget(pool),

@@ -1,6 +1,7 @@
 //! The shards of the keyring: what each says, which are rendered anew, and which have to wait.
 
 use kube::ResourceExt as _;
+use postrider_operator::relay_pool::keyring::secrets;
 
 use super::*;
 
@@ -52,8 +53,9 @@ fn served(name: &str, generation: i64, admission: &str) -> Arc<SendingDomain> {
 
 /// What is planned next, once what `plan` asks for is written and cached.
 fn stored(seen: &mut Observation, plan: &Plan) {
-    for keyring in &plan.children.keyrings {
-        let mut keyring = kept(keyring.clone());
+    let written: Vec<_> = secrets(seen, &plan.children.keyrings).collect();
+    for keyring in written {
+        let mut keyring = kept(keyring);
         let before = seen.secrets.get(&keyring.name_any());
         if before.is_some_and(|before| before.data == keyring.data) {
             continue;
@@ -96,16 +98,12 @@ fn a_changed_domain_renders_its_shard_and_no_other() {
     stored(&mut seen, &changed);
 
     // Somebody edits the Secret of another.
-    let name = first.children.keyrings[0].name_any();
+    let shard = first.children.keyrings[0];
+    let name = secrets(&seen, &[shard]).next().unwrap().name_any();
     let edited = Arc::make_mut(seen.secrets.get_mut(&name).unwrap());
     edited.metadata.resource_version = Some("edited".into());
-    let names: Vec<String> = plan(&seen)
-        .children
-        .keyrings
-        .iter()
-        .map(|keyring| keyring.name_any())
-        .collect();
-    assert!(names.contains(&name), "{names:?}");
+    let rendered = plan(&seen).children.keyrings;
+    assert!(rendered.contains(&shard), "{rendered:?}");
     // Its last domain goes: it is emptied.
     seen.domains.clear();
     assert_eq!(plan(&seen).children.keyrings.len(), 4);
@@ -138,7 +136,7 @@ fn what_may_not_be_written_yet_stays_as_it_was_and_the_longest_waiting_comes_fir
             NOW.parse::<jiff::Timestamp>().unwrap() + jiff::SignedDuration::from_secs(second);
         let one = plan(&seen);
         assert_eq!(one.children.keyrings.len(), 1);
-        rendered.push(one.children.keyrings[0].name_any());
+        rendered.push(one.children.keyrings[0]);
         stored(&mut seen, &one);
         // The cache shows another version of what was written, which is looked at when it may be.
         seen.state.rendered = settled(&seen);
