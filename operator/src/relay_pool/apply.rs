@@ -73,6 +73,8 @@ async fn render(
     let key = observe::key(&seen.pool);
     ctx.paces.looked(&key, started, ctx.clock.monotonic());
     let news = ctx.loaded.set_rendered(&key, plan.rendered.clone());
+    // Those who are woken now may be more than their queue holds, which nobody reads before this.
+    ctx.start.pool_tried(&key);
     wake_dependants(ctx, &seen.pool, &news).await;
     Ok((seen, plan, look_due))
 }
