@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     hash::Hash,
+    ops::Bound,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -44,6 +45,9 @@ pub struct Index<K: Resource<DynamicType = ()> + Clone + 'static> {
     holds: fn(&K, &Term) -> bool,
     entries: Arc<RwLock<Entries>>,
 }
+
+/// Names that are looked up at a time.
+const NAMES: usize = 64;
 
 /// Names by namespace and term.
 type Entries = HashMap<String, HashMap<Term, BTreeSet<Arc<str>>>>;
@@ -124,24 +128,38 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Index<K> {
         self.each(namespace, term).collect()
     }
 
-    /// The same, one at a time: for who needs but a few of thousands. An object is looked up when it
-    /// comes to it, so it may have gone by then.
+    /// The same, one at a time: for who needs but a few of thousands. A name is looked up when it comes
+    /// to it, and so is its object, so either may have come or gone by then.
     pub fn each<'a>(
         &'a self,
         namespace: &'a str,
         term: &'a Term,
     ) -> impl Iterator<Item = Arc<K>> + 'a {
-        // Names are counted references, and nobody waits for the lock while objects are looked at.
-        let names: Vec<Arc<str>> = {
-            let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-            let names = entries.get(namespace).and_then(|terms| terms.get(term));
-            names.into_iter().flatten().cloned().collect()
-        };
-        let objects = names.into_iter().filter_map(move |name| {
+        let mut last: Option<Arc<str>> = None;
+        let names = std::iter::from_fn(move || {
+            let names = self.names_after(last.as_deref(), namespace, term);
+            last = Some(names.last()?.clone());
+            Some(names)
+        });
+        let objects = names.flatten().filter_map(move |name| {
             let object = ObjectRef::new(&name).within(namespace);
             self.store.get(&object)
         });
         objects.filter(move |object| (self.holds)(object, term))
+    }
+
+    /// Up to [`NAMES`] names after `last`. Nobody waits for the lock while objects are looked at.
+    fn names_after(&self, last: Option<&str>, namespace: &str, term: &Term) -> Vec<Arc<str>> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let names = entries.get(namespace).and_then(|terms| terms.get(term));
+        let after = (
+            last.map_or(Bound::Unbounded, Bound::Excluded),
+            Bound::Unbounded,
+        );
+        let names = names
+            .into_iter()
+            .flat_map(|names| names.range::<str, _>(after));
+        names.take(NAMES).cloned().collect()
     }
 }
 
@@ -293,6 +311,26 @@ mod tests {
         domain.status = Some(serde_json::from_value(published).unwrap());
         let both = ["new", "old"].map(|name| Term::Tsig(name.into()));
         assert_eq!(tsig(&domain), both);
+    }
+
+    #[test]
+    fn thousands_are_found_each_once() {
+        let (store, writer) = reflector::store();
+        let index = Index::new(store, of_domain, holds_for_domain);
+        let mut cache = Cache::indexed(writer, &index);
+        let names: Vec<String> = (0..3 * NAMES).map(|n| format!("d{n:05}")).collect();
+        for name in &names {
+            let object = domain(name, &format!("{name}.example"), "one", &[]);
+            cache.apply(&Event::Apply(object));
+        }
+        let found = index.find("mail", &Term::Pool("one".into()));
+        let found: Vec<String> = found.iter().map(|object| object.name_any()).collect();
+        assert_eq!(found, names);
+        assert!(
+            index
+                .find("elsewhere", &Term::Pool("one".into()))
+                .is_empty()
+        );
     }
 
     /// A cache whose index is looked at from outside.
