@@ -30,7 +30,8 @@ pub struct Looks<I, L> {
 
 #[derive(Debug)]
 struct Kept<L> {
-    entries: HashMap<String, Entry<L>>,
+    /// Boxed: a table of thousands is up to half empty.
+    entries: HashMap<Box<str>, Box<Entry<L>>>,
     /// Entries there were after the last sweep.
     swept: usize,
 }
@@ -88,7 +89,8 @@ impl<I: Hash, L: Clone> Looks<I, L> {
                 .retain(|_, entry| entry.due + FORGOTTEN_AFTER > due);
             kept.swept = kept.entries.len();
         }
-        kept.entries.insert(uid, Entry { inputs, look, due });
+        let entry = Box::new(Entry { inputs, look, due });
+        kept.entries.insert(uid.into(), entry);
     }
 }
 

@@ -61,7 +61,7 @@ pub struct RenderedDomain {
     /// Whether they take new mail of it.
     pub intake: Intake,
     /// Its selectors, whatever their state.
-    pub selectors: BTreeSet<Selector>,
+    pub selectors: Box<[Selector]>,
 }
 
 /// How far a pool's relays are with the keyring that holds a domain.
@@ -440,7 +440,7 @@ mod tests {
             generation: 3,
             admission: Admission::Send,
             intake: Intake::Open,
-            selectors: BTreeSet::from(["pr-1".parse().unwrap()]),
+            selectors: Box::from(["pr-1".parse().unwrap()]),
         };
         let shard = Shard::saying(domain(), entry);
         Rendered {

@@ -172,8 +172,40 @@ pub struct Inputs {
 pub struct Look {
     findings: Findings,
     /// A map would take room for eleven keys in each of thousands of looks.
-    keys: Box<[(Selector, Finding, Sight)]>,
+    keys: Box<[KeyLook]>,
     delegated: BTreeMap<Selector, Finding>,
+}
+
+/// A look at the record of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct KeyLook {
+    selector: Selector,
+    /// Without the record seen if it is the wanted one to the letter: a key in base64 would be most of
+    /// each of thousands of looks.
+    finding: Finding,
+    is_as_wanted: bool,
+    sight: Sight,
+}
+
+impl KeyLook {
+    fn new(key: &KeyFacts, (mut finding, sight): (Finding, Sight)) -> Self {
+        let seen = finding.seen.take_if(|seen| *seen == key.public.record());
+        Self {
+            selector: key.selector.clone(),
+            finding,
+            is_as_wanted: seen.is_some(),
+            sight,
+        }
+    }
+
+    /// What was found of the record of `key`, which this is a look at.
+    fn finding(&self, key: &KeyFacts) -> Finding {
+        let mut finding = self.finding.clone();
+        if self.is_as_wanted {
+            finding.seen = Some(key.public.record());
+        }
+        finding
+    }
 }
 
 impl Observation {
@@ -233,9 +265,9 @@ impl Observation {
         self.delegated.clone_from(&look.delegated);
         for key in &mut self.keys {
             let mut looked = look.keys.iter();
-            if let Some((_, finding, sight)) = looked.find(|(s, ..)| *s == key.selector) {
-                key.finding = Some(finding.clone());
-                key.sight = sight.clone();
+            if let Some(look) = looked.find(|look| look.selector == key.selector) {
+                key.finding = Some(look.finding(key));
+                key.sight = look.sight.clone();
             }
         }
         self
@@ -428,10 +460,10 @@ pub async fn look(
     let hostname = observation.pool.as_ref().map(|pool| pool.hostname.as_str());
     let answers = answers::look(resolver, policies, spec, hostname);
     let return_path = spec.return_path_domain();
-    let keys = observation.keys.iter().map(|key| async {
-        let (finding, sight) = look_at_key(resolver, &spec.domain, key).await;
-        (key.selector.clone(), finding, sight)
-    });
+    let keys = observation
+        .keys
+        .iter()
+        .map(|key| async { KeyLook::new(key, look_at_key(resolver, &spec.domain, key).await) });
     let delegated = observation.keys.iter().map(|key| async {
         let name = spec.delegated_name(&key.selector)?;
         let finding = dkim::check_at(resolver, &name, &key.public).await;
