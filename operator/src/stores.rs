@@ -47,6 +47,11 @@ use keys::Keys;
 
 /// Caches of a scope.
 const KINDS: usize = 11;
+/// Objects of a page of a list. Those of which there are thousands take some 10 kB each while they are
+/// read, several times over.
+const PAGE: u32 = 100;
+/// The same of Secrets: keyrings, of up to 1 MiB each, come one after the other.
+const SECRETS_PAGE: u32 = 25;
 /// Leaves out the Secrets that are large or many and that nothing here refers to.
 const SECRETS_READ: &str = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token";
 
@@ -209,9 +214,9 @@ impl Watches {
     /// Spawns every watch on `tasks`; they end when aborted.
     pub fn start(&self, writers: Writers, tasks: &mut JoinSet<()>) {
         let fill = &writers.filled;
-        let all = watcher::Config::default();
-        let secrets = watcher::Config::default().fields(SECRETS_READ);
-        let domains = Cache::indexed(writers.domains, &self.stores.domains_by);
+        let all = watcher::Config::default().page_size(PAGE);
+        let secrets = all.clone().page_size(SECRETS_PAGE).fields(SECRETS_READ);
+        let domains = DomainCache::new(writers.domains, &self.stores.domains_by);
         let others = Cache::indexed(writers.secrets, &self.stores.secrets_by);
         let secret_cache = SecretCache::new(self.stores.keys.clone(), others);
         tasks.spawn(self.watch(
