@@ -7,8 +7,10 @@
 use std::fmt::Debug;
 
 use kube::runtime::reflector::{Lookup, ObjectRef};
-use postrider_crds::{RelayPool, SendingDomain, SuppressionList};
+use postrider_crds::{RelayPool, SuppressionList};
 use tokio::sync::mpsc;
+
+use crate::stores::KeptDomain;
 
 /// Requests a queue holds: a burst of watch events larger than this slows the watch down.
 const QUEUE_LENGTH: usize = 1024;
@@ -32,7 +34,7 @@ pub struct Inboxes {
     /// For the RelayPool controller.
     pub pools: Inbox<RelayPool>,
     /// For the SendingDomain controller.
-    pub domains: Inbox<SendingDomain>,
+    pub domains: Inbox<KeptDomain>,
     /// For the SuppressionList controller.
     pub lists: Inbox<SuppressionList>,
 }
@@ -54,7 +56,7 @@ pub enum Trigger {
 #[derive(Clone, Debug)]
 pub struct Queues {
     pools: mpsc::Sender<Request<RelayPool>>,
-    domains: mpsc::Sender<Request<SendingDomain>>,
+    domains: mpsc::Sender<Request<KeptDomain>>,
     lists: mpsc::Sender<Request<SuppressionList>>,
 }
 

@@ -7,8 +7,10 @@
 //! of it stays until the watch starts over. It cannot stop a watch. Secrets nobody here reads are not even listed.
 
 mod cache;
+mod domain;
 mod index;
 pub mod keys;
+mod packed;
 mod triggers;
 
 use std::{collections::BTreeSet, fmt::Debug, pin::pin, sync::Arc};
@@ -42,6 +44,8 @@ use crate::{
 
 pub use cache::kept;
 use cache::{Cache, Change, Keeps, SecretCache};
+use domain::DomainCache;
+pub use domain::KeptDomain;
 pub use index::{Index, Term};
 use keys::Keys;
 
@@ -61,11 +65,11 @@ pub struct Stores {
     /// RelayPools.
     pub pools: Store<RelayPool>,
     /// SendingDomains.
-    pub domains: Store<SendingDomain>,
+    pub domains: Store<KeptDomain>,
     /// SuppressionLists.
     pub lists: Store<SuppressionList>,
     /// SendingDomains by domain, pool and sender.
-    pub domains_by: Index<SendingDomain>,
+    pub domains_by: Index<KeptDomain>,
     /// Secrets that are no DKIM keys, as [`kept`].
     pub secrets: Store<Secret>,
     /// Of these by pool and user name.
@@ -93,7 +97,7 @@ pub struct Stores {
 /// The writing ends of [`Stores`].
 pub struct Writers {
     pools: Writer<RelayPool>,
-    domains: Writer<SendingDomain>,
+    domains: Writer<KeptDomain>,
     lists: Writer<SuppressionList>,
     secrets: Writer<Secret>,
     config_maps: Writer<ConfigMap>,
@@ -129,7 +133,11 @@ impl Stores {
         let (fill, filled) = sync::watch::channel(0);
         let stores = Self {
             pools,
-            domains_by: Index::new(domains.clone(), index::of_domain, index::holds_for_domain),
+            domains_by: Index::new(
+                domains.clone(),
+                |kept| index::of_domain(&kept.object),
+                |kept, term| index::holds_for_domain(&kept.object, term),
+            ),
             domains,
             lists,
             secrets_by: Index::new(secrets.clone(), index::of_secret, index::holds_for_secret),
@@ -165,7 +173,7 @@ impl Stores {
     #[cfg(test)]
     pub(crate) fn holding(domains: &[SendingDomain], secrets: &[Secret]) -> Self {
         let (stores, writers) = Self::new();
-        let mut cache = Cache::indexed(writers.domains, &stores.domains_by);
+        let mut cache = DomainCache::new(writers.domains, &stores.domains_by);
         for domain in domains {
             cache.apply(&Event::Apply(domain.clone()));
         }
@@ -174,6 +182,17 @@ impl Stores {
             cache.apply(&Event::Apply(secret.clone()));
         }
         stores
+    }
+
+    /// The SendingDomains of `namespace` that `term` holds for, by name, one at a time, each with as
+    /// much of its status as [`KeptDomain::object`] has.
+    pub fn domains_with<'a>(
+        &'a self,
+        namespace: &'a str,
+        term: &'a Term,
+    ) -> impl Iterator<Item = Arc<SendingDomain>> + 'a {
+        let kept = self.domains_by.each(namespace, term);
+        kept.map(|kept| kept.object.clone())
     }
 
     /// Waits until every cache holds all that there is. Any number of tasks may wait, which

@@ -86,7 +86,7 @@ pub(super) async fn wake_dependants(ctx: &Context, pool: &RelayPool, news: &News
     if *news == News::Documents(BTreeSet::new()) {
         return;
     }
-    for domain in ctx.stores.domains_by.find(&namespace, &Term::Pool(name)) {
+    for domain in ctx.stores.domains_with(&namespace, &Term::Pool(name)) {
         if news.concerns_domain(&domain.spec.domain) {
             let trigger = Trigger::Domain(namespace.clone(), domain.name_any());
             ctx.queues.send(trigger).await;

@@ -37,14 +37,14 @@ pub(super) async fn in_force(
 ) -> Result<BTreeMap<String, Arc<Secret>>, Error> {
     let (namespace, name) = (pool.namespace().unwrap_or_default(), pool.name_any());
     let term = Term::Pool(name.clone());
-    let without_keys = |domain: &Arc<SendingDomain>| {
+    let has_keys = |domain: &SendingDomain| {
         let uid = domain.uid().unwrap_or_default();
         let keys = ctx.stores.keys.owned(&namespace, &domain.name_any(), &uid);
-        domain.metadata.deletion_timestamp.is_some() && keys.is_empty()
+        !keys.is_empty()
     };
-    let domains = ctx.stores.domains_by.each(&namespace, &term);
+    let domains = ctx.stores.domains_with(&namespace, &term);
     let shards: BTreeSet<u32> = domains
-        .filter(without_keys)
+        .filter(|domain| domain.metadata.deletion_timestamp.is_some() && !has_keys(domain))
         .map(|domain| shard_of(&domain.spec.domain))
         .collect();
     let mut secrets = BTreeMap::new();

@@ -90,7 +90,7 @@ pub fn observe(
     let key = key(&pool);
     let PoolKey { namespace, name } = &key;
     let pool_term = Term::Pool(name.clone());
-    let named = ctx.stores.domains_by.find(namespace, &pool_term);
+    let named: Vec<_> = ctx.stores.domains_with(namespace, &pool_term).collect();
     let served = domains::served(name, &named);
     let secret = |name: &str| stores::get(&ctx.stores.secrets, namespace, name);
     let senders = credentials::senders(credentials::named(&served), secret);

@@ -183,7 +183,7 @@ pub(super) async fn tell(ctx: &Context, pool: &RelayPool) {
         return;
     }
     let PoolKey { namespace, name } = key;
-    for domain in ctx.stores.domains_by.find(&namespace, &Term::Pool(name)) {
+    for domain in ctx.stores.domains_with(&namespace, &Term::Pool(name)) {
         if domain.spec.verification.ptr != Requirement::Off {
             let name = domain.metadata.name.clone().unwrap_or_default();
             ctx.queues

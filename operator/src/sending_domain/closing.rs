@@ -260,7 +260,7 @@ fn observe(
     ctx: &Context,
 ) -> Facts {
     let claim = Term::Domain(domain.spec.domain.clone());
-    let claims = ctx.stores.domains_by.find(namespace, &claim);
+    let claims: Vec<_> = ctx.stores.domains_with(namespace, &claim).collect();
     // What another SendingDomain of the domain has in the queue is its own to wait for.
     let served = domains::rival(domain, &claims).is_none();
     let pool = pool.filter(|pool| served && pool.metadata.deletion_timestamp.is_none());

@@ -12,19 +12,18 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use kube::{ResourceExt as _, runtime::controller::Action};
-use postrider_crds::SendingDomain;
 
 use self::{
     closing::Step,
     observe::{Inputs, Observation},
 };
-use crate::{Context, Error, controller, looks::Recalled, queues::Inbox};
+use crate::{Context, Error, controller, looks::Recalled, queues::Inbox, stores::KeptDomain};
 
 pub mod answers;
 pub mod apply;
 pub mod closing;
-pub mod makers;
 pub mod key;
+pub mod makers;
 pub mod observe;
 pub mod plan;
 pub mod publish;
@@ -39,17 +38,18 @@ const JITTER: f64 = 0.1;
 const CLOSING: Duration = Duration::from_secs(15);
 
 /// Runs the controller until the process stops.
-pub async fn run(ctx: Arc<Context>, inbox: Inbox<SendingDomain>) {
+pub async fn run(ctx: Arc<Context>, inbox: Inbox<KeptDomain>) {
     let store = ctx.stores.domains.clone();
     controller::run(ctx, store, inbox, reconcile).await;
 }
 
-/// Makes the world match `domain`.
+/// Makes the world match what is kept of a domain.
 fn reconcile(
-    domain: Arc<SendingDomain>,
+    kept: Arc<KeptDomain>,
     ctx: Arc<Context>,
 ) -> BoxFuture<'static, Result<Action, Error>> {
     async move {
+        let domain = kept.whole();
         let closing = match closing::step(&domain, &ctx).await? {
             Step::Staying => None,
             Step::Waiting(wait) => Some(wait),

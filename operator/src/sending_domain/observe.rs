@@ -291,7 +291,7 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
     let pool_name = &domain.spec.pool_ref.name;
     let pool = stores::get(&ctx.stores.pools, &namespace, pool_name);
     let claim = Term::Domain(domain.spec.domain.clone());
-    let claims = ctx.stores.domains_by.find(&namespace, &claim);
+    let claims: Vec<_> = ctx.stores.domains_with(&namespace, &claim).collect();
     let rival = domains::rival(domain, &claims).map(|rival| rival.name_any());
     let sender_problems = match rival {
         Some(_) => Vec::new(),
@@ -365,13 +365,12 @@ fn sender_problems(domain: &SendingDomain, namespace: &str, stores: &Stores) -> 
 
 /// True when `pool` serves a domain that names `sender`.
 fn serves_sender(pool: &str, sender: &str, namespace: &str, stores: &Stores) -> bool {
-    let domains = &stores.domains_by;
     let naming = Term::Sender(sender.to_owned());
     // One user may send as each of thousands of domains; any of them will do.
-    domains.each(namespace, &naming).any(|domain| {
+    stores.domains_with(namespace, &naming).any(|domain| {
         let claim = Term::Domain(domain.spec.domain.clone());
-        domain.spec.pool_ref.name == pool
-            && domains::rival(&domain, &domains.find(namespace, &claim)).is_none()
+        let claims = || stores.domains_with(namespace, &claim).collect::<Vec<_>>();
+        domain.spec.pool_ref.name == pool && domains::rival(&domain, &claims()).is_none()
     })
 }
 

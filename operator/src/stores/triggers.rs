@@ -35,9 +35,8 @@ pub(super) fn of_pool(pool: &RelayPool, change: Change, stores: &Stores) -> BTre
 pub(super) fn of_domain(domain: &SendingDomain, _: Change, stores: &Stores) -> BTreeSet<Trigger> {
     let namespace = domain.namespace().unwrap_or_default();
     let claim = Term::Domain(domain.spec.domain.clone());
-    let rivals = stores.domains_by.find(&namespace, &claim);
+    let rivals = stores.domains_with(&namespace, &claim);
     let mut woken: BTreeSet<Trigger> = rivals
-        .iter()
         .map(|rival| Trigger::Domain(namespace.clone(), rival.name_any()))
         .collect();
     let pool = domain.spec.pool_ref.name.clone();
@@ -67,9 +66,9 @@ pub(super) fn of_secret(secret: &Secret, change: Change, stores: &Stores) -> BTr
     let mut woken = of_child(secret, change, stores);
     if let Some(domain) = secret.labels().get(keys::DOMAIN_LABEL) {
         woken.insert(Trigger::Domain(namespace.clone(), domain.clone()));
-        let domain = super::get(&stores.domains, &namespace, domain);
-        woken
-            .extend(domain.map(|d| Trigger::Pool(namespace.clone(), d.spec.pool_ref.name.clone())));
+        let kept = super::get(&stores.domains, &namespace, domain);
+        let pool = kept.map(|kept| kept.object.spec.pool_ref.name.clone());
+        woken.extend(pool.map(|pool| Trigger::Pool(namespace.clone(), pool)));
     }
     if secret.labels().contains_key(SUPPRESSION_SHARD_LABEL) {
         let pool = secret.labels().get(POOL_LABEL).cloned().unwrap_or_default();
@@ -92,15 +91,13 @@ pub(super) fn of_secret(secret: &Secret, change: Change, stores: &Stores) -> BTr
         }
     }
     let named = Term::Sender(name.clone());
-    for domain in stores.domains_by.find(&namespace, &named) {
+    for domain in stores.domains_with(&namespace, &named) {
         woken.insert(Trigger::Domain(namespace.clone(), domain.name_any()));
         let pool = domain.spec.pool_ref.name.clone();
         woken.insert(Trigger::Pool(namespace.clone(), pool));
     }
-    for domain in stores
-        .domains_by
-        .find(&namespace, &Term::Tsig(name.clone()))
-    {
+    let signed_with = Term::Tsig(name.clone());
+    for domain in stores.domains_with(&namespace, &signed_with) {
         woken.insert(Trigger::Domain(namespace.clone(), domain.name_any()));
     }
     woken.extend(lists_with_source(&namespace, stores, |source| {
@@ -140,9 +137,8 @@ pub(super) fn of_child<K: Resource<DynamicType = ()>>(
 
 fn dependants_of_pool(namespace: &str, pool: &str, stores: &Stores) -> BTreeSet<Trigger> {
     let named = Term::Pool(pool.to_owned());
-    let domains = stores.domains_by.find(namespace, &named);
+    let domains = stores.domains_with(namespace, &named);
     domains
-        .iter()
         .map(|domain| Trigger::Domain(namespace.to_owned(), domain.name_any()))
         .collect()
 }
@@ -167,7 +163,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stores::{Cache, Keeps as _};
+    use crate::stores::{Cache, DomainCache, Keeps as _};
 
     fn object<K: serde::de::DeserializeOwned>(kind: &str, generation: i64, spec: &str) -> K {
         let spec: serde_json::Value = serde_json::from_str(spec).unwrap();
@@ -182,7 +178,7 @@ mod tests {
     #[test]
     fn the_secret_of_updates_wakes_the_domain_that_is_published_with_it() {
         let (stores, writers) = Stores::new();
-        let mut domains = Cache::indexed(writers.domains, &stores.domains_by);
+        let mut domains = DomainCache::new(writers.domains, &stores.domains_by);
         let spec = r#"{"domain": "example.com", "poolRef": {"name": "p"}, "publish": {"rfc2136":
             {"server": "192.0.2.53", "zone": "example.com", "tsigSecretRef": {"name": "dns"}}}}"#;
         domains.apply(&Event::Apply(object("SendingDomain", 1, spec)));
@@ -199,7 +195,7 @@ mod tests {
     #[test]
     fn the_status_of_a_pool_wakes_the_pool_alone() {
         let (stores, writers) = Stores::new();
-        let mut domains = Cache::indexed(writers.domains, &stores.domains_by);
+        let mut domains = DomainCache::new(writers.domains, &stores.domains_by);
         let spec = r#"{"domain": "example.com", "poolRef": {"name": "x"}}"#;
         domains.apply(&Event::Apply(object("SendingDomain", 1, spec)));
         let mut pools = Cache::from(writers.pools);
