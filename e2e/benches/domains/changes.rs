@@ -1,7 +1,7 @@
 //! How long a changed domain takes: until its status speaks of the change, and until it is Ready
 //! again, which is when the relay has loaded what changed.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use kube::{
     Api,
@@ -31,15 +31,16 @@ pub(crate) struct Times {
     pub(crate) ready: Vec<u32>,
 }
 
-/// Changes the senders of `changes` of `domains` domains, one after the other.
+/// Makes the changes of these numbers to the senders of some of `domains` domains, one after the other.
 pub(crate) async fn measure(
     ground: &Ground,
     statuses: &Statuses,
-    (domains, changes): (usize, usize),
+    domains: usize,
+    changes: Range<usize>,
 ) -> Times {
     let api: Api<SendingDomain> = Api::namespaced(ground.client.clone(), NAMESPACE);
     let mut times = Times::default();
-    for number in 0..changes {
+    for number in changes {
         let name = name(number * STRIDE % domains);
         let addresses = [format!("news{number}@{name}.{PARENT}")];
         let change = json!({"spec": {"senders": senders(&addresses)}});

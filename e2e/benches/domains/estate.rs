@@ -107,6 +107,14 @@ impl Estate {
         ground.create(&secrets(), keys.collect()).await;
     }
 
+    /// Creates `more` domains without keys, of which DNS knows nothing.
+    pub(crate) async fn add(&self, more: usize, ground: &Ground, algorithms: &[KeyAlgorithm]) {
+        let numbers = self.count..self.count + more;
+        let domains = numbers.map(|number| domain(number, algorithms));
+        let path = collection("sendingdomains");
+        ground.create(&path, domains.collect()).await;
+    }
+
     fn pairs(&self, number: usize) -> impl Iterator<Item = &Pair> {
         let pairs = self.keys.iter();
         pairs.filter_map(move |pairs| pairs.get(number % pairs.len()))

@@ -6,8 +6,11 @@
 //! * *fresh*: domains without keys. The operator makes the keys and lists their records, which are
 //!   published once all are listed; it ends when all are Ready.
 //! * *estate*: domains whose keys sign already, as after a move to another cluster. The operator is
-//!   started, rests, is told of changes one at a time, and is started again. Its keys are made
-//!   beforehand: a few pairs, which all domains share, each in a Secret of its own.
+//!   started, rests, is told of changes one at a time, is started again, and is told of changes while it
+//!   makes keys for newcomers. The keys of all others are made beforehand: a few pairs, which all
+//!   domains share, each in a Secret of its own.
+//!
+//! It fails when anything is written at rest or a shard of the keyring is larger than an object may be.
 //!
 //! What is not real: the StatefulSet controller and the kubelet, of which [`node`] does what one pod
 //! needs of them at once. Rows for docs/benchmark.md go to standard output, all figures as JSON into
@@ -38,7 +41,8 @@ pub(crate) struct Arguments {
     /// SendingDomains whose keys sign already; 0 for none.
     #[arg(long, env = "BENCH_DOMAINS", default_value_t = 10_000)]
     pub(crate) domains: usize,
-    /// SendingDomains without keys; 0 for none. An RSA-2048 key takes some 0.1 s of CPU.
+    /// SendingDomains without keys, alone and as newcomers; 0 for none. An RSA-2048 key takes some 0.1 s
+    /// of CPU.
     #[arg(long, env = "BENCH_FRESH", default_value_t = 500)]
     pub(crate) fresh: usize,
     /// Keys of each domain.

@@ -138,7 +138,8 @@ pub(crate) fn metrics() -> SocketAddr {
 pub(crate) async fn http_get(address: SocketAddr, path: &str) -> Option<String> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        // HTTP/1.0 knows no chunks: the body ends with the connection.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.ok()?;
@@ -146,5 +147,6 @@ pub(crate) async fn http_get(address: SocketAddr, path: &str) -> Option<String> 
     };
     let answer = tokio::time::timeout(BOUND, exchange).await.ok()??;
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+    let status = head.split(' ').nth(1);
+    (status == Some("200")).then(|| body.to_owned())
 }

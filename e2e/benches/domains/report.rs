@@ -6,9 +6,13 @@ use serde_json::{Value, json};
 
 use crate::{Arguments, changes::Times, process::Use, rest::Figures};
 
+/// Bytes that an object may have (validation of Secrets), of which base64 and metadata are no part.
+const OBJECT: usize = 1 << 20;
+
 /// Everything measured.
 pub(crate) struct Report {
     all: Vec<Value>,
+    broken: Vec<String>,
 }
 
 impl Report {
@@ -22,6 +26,7 @@ impl Report {
         println!("|---|---|---|---|---|---|---|---|");
         Self {
             all: vec![json!({"keys": keys})],
+            broken: Vec::new(),
         }
     }
 
@@ -62,6 +67,7 @@ impl Report {
         let sizes: Vec<usize> = shards.map(|(_, size)| *size).collect();
         let (total, largest) = (sizes.iter().sum::<usize>(), sizes.iter().max());
         let largest = largest.copied().unwrap_or(0);
+        self.promise(largest <= OBJECT, || format!("a shard has {largest} bytes"));
         eprintln!(
             "keyring: {} Secrets, {total} bytes as JSON, the largest {largest}",
             sizes.len()
@@ -70,8 +76,8 @@ impl Report {
             .push(json!({"keyring": {"secrets": sizes.len(), "bytes": total, "largest": largest}}));
     }
 
-    /// How long changes took.
-    pub(crate) fn changes(&mut self, times: &Times) {
+    /// How long changes took in the midst of `what`.
+    pub(crate) fn changes(&mut self, amid: &str, times: &Times) {
         for (what, values) in [("in the status", &times.observed), ("Ready", &times.ready)] {
             let mut sorted = values.clone();
             sorted.sort_unstable();
@@ -81,22 +87,33 @@ impl Report {
             };
             let (median, worst) = (at(0.5), at(0.99));
             eprintln!(
-                "a change is {what} after {median} ms (p50), {worst} ms (p99), of {}",
+                "{amid}: a change is {what} after {median} ms (p50), {worst} ms (p99), of {}",
                 sorted.len()
             );
             self.all.push(json!({
-                "change": what, "count": sorted.len(), "p50_ms": median, "p99_ms": worst,
+                "amid": amid, "change": what, "count": sorted.len(), "p50_ms": median, "p99_ms": worst,
             }));
         }
     }
 
+    /// Takes note of what was promised and does not hold.
+    pub(crate) fn promise(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds {
+            self.broken.push(otherwise());
+        }
+    }
+
     /// Writes all figures to `path`.
+    ///
+    /// # Panics
+    /// When something promised does not hold.
     pub(crate) fn write(&self, path: &Path) {
         let folder = path.parent().expect("a file in a directory");
         fs::create_dir_all(folder).expect("a directory");
         let text = format!("{:#}\n", Value::Array(self.all.clone()));
         fs::write(path, text).expect("written");
         eprintln!("{}", path.display());
+        assert!(self.broken.is_empty(), "{:?}", self.broken);
     }
 }
 

@@ -63,8 +63,8 @@ pub(crate) async fn estate(arguments: &Arguments, programs: &Programs, report: &
     report.keyring(POOL, &paths);
 
     rest(arguments, (&ground, &operator), &mut node, report).await;
-    let times = changes::measure(&ground, &statuses, (count, arguments.changes)).await;
-    report.changes(&times);
+    let times = changes::measure(&ground, &statuses, count, 0..arguments.changes).await;
+    report.changes("rest", &times);
     report.memory("changes", operator.usage(), node.relay_memory());
     operator.stop().await;
 
@@ -72,9 +72,29 @@ pub(crate) async fn estate(arguments: &Arguments, programs: &Programs, report: &
     let figures = measure_start(&ground, &operator, count).await;
     report.step("started again, all looked at", count, &figures);
     report.memory("started again", operator.usage(), node.relay_memory());
+    newcomers(arguments, &estate, (&ground, &operator, &statuses), report).await;
+    report.memory("newcomers", operator.usage(), node.relay_memory());
     operator.stop().await;
 }
 
+/// Domains that come to the estate, and what their keys mean to changes of the others.
+async fn newcomers(
+    arguments: &Arguments,
+    estate: &Estate,
+    (ground, operator, statuses): (&Ground, &Running, &Statuses),
+    report: &mut Report,
+) {
+    let (count, more, changes) = (arguments.domains, arguments.fresh, arguments.changes);
+    estate.add(more, ground, &arguments.keys).await;
+    let times = changes::measure(ground, statuses, count, changes..2 * changes).await;
+    report.changes("keys being made", &times);
+    let all = count + more;
+    let listed = |_| statuses.count(|seen| seen.keys.is_some()) == all;
+    let figures = measure(ground, operator, BOUND, listed).await;
+    report.step("the rest of their keys made", more, &figures);
+}
+
+/// Time without a change, in which nothing may be written.
 async fn rest(
     arguments: &Arguments,
     (ground, operator): (&Ground, &Running),
@@ -86,6 +106,8 @@ async fn rest(
     let time = Duration::from_secs(arguments.rest);
     let figures = measure(ground, operator, BOUND, |passed| passed >= time).await;
     report.step("at rest", arguments.domains, &figures);
+    let writes = &figures.writes;
+    report.promise(writes.is_empty(), || format!("written at rest: {writes:?}"));
     report.memory("at rest", operator.usage(), node.relay_memory());
 }
 
