@@ -23,4 +23,6 @@ mod private_keys_stay_in_secrets;
 #[cfg(test)]
 mod programs;
 #[cfg(test)]
+mod refusals_reach_the_status;
+#[cfg(test)]
 mod strict;

@@ -21,6 +21,7 @@ use crate::{
     conditions::{Fact, Progress, Status, has, merge, with_progress},
     events::{Notice, Severity},
     names,
+    refusal::Refusal,
 };
 
 /// The depth of the queue is written no more often.
@@ -34,13 +35,14 @@ pub(super) struct Verdict {
     pub(super) queue_in: Option<Duration>,
 }
 
-/// Judges `seen` in the light of what was just rendered.
+/// Judges `seen` in the light of what was just rendered, and of what has come of writing it.
 pub(super) fn judge(
     seen: &Observation,
     too_large: &[String],
     rendered: &Rendered,
-    replicas: i32,
+    refusal: Option<&Refusal>,
 ) -> Verdict {
+    let replicas = seen.pool.spec.replicas;
     let before = seen.pool.status.clone().unwrap_or_default();
     let members = members(seen, rendered);
     let ready = members
@@ -67,12 +69,17 @@ pub(super) fn judge(
         ehlo::verified(&records, &seen.look.ehlo),
         reverse::verified(&seen.look.reverse),
     ];
-    let (ready, progress) = view.ready(&facts);
+    let (ready, progress) = match refusal {
+        Some(refusal) => (refusal.ready(), refusal.progress),
+        None => view.ready(&facts),
+    };
     let facts = with_progress([vec![ready], facts].concat(), progress);
     let generation = seen.pool.metadata.generation.unwrap_or(0);
     let conditions = merge(&before.conditions, &facts, generation, seen.now);
     let (queue, queue_in) = queue(seen, &before);
-    let notices = notices(&before, &facts);
+    let mut notices = notices(&before, &facts);
+    let untold = refusal.filter(|refusal| !refusal.is_told(&before.conditions));
+    notices.extend(untold.map(Refusal::notice));
     let status = RelayPoolStatus {
         observed_generation: Some(generation),
         conditions,

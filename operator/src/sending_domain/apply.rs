@@ -4,22 +4,25 @@
 //! Guarantees: a crash between any two writes is made good by the next plan. A key's Secret has a
 //! name that depends on the object and the keys there are alone, and is created, never applied: a
 //! second attempt collides and changes nothing. A step is written only onto the version of the
-//! Secret it was planned on; where somebody was faster, all is planned anew.
+//! Secret it was planned on; where somebody was faster, all is planned anew. Where a new key is
+//! refused, the status tells that beside all the rest; where a step is, it stays what it was but for that.
 
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{Resource as _, ResourceExt as _};
-use postrider_crds::{Selector, SendingDomain};
+use postrider_crds::{Selector, SendingDomain, SendingDomainStatus};
 
 use super::{
     key,
     observe::{self, Read},
-    plan::{NewKey, Plan},
+    plan::{GENERATE_KEY, NewKey, Plan},
 };
 use crate::{
     Context, Error,
     error::Retry,
+    events::Notice,
     keys::{DkimKey, Life},
     names::DOMAIN_MANAGER,
+    refusal::Refusal,
 };
 
 /// Writes `plan` for `domain`.
@@ -28,9 +31,7 @@ use crate::{
 ///
 /// When the API server refuses or does not answer, or a key cannot be made.
 pub async fn apply(domain: &SendingDomain, plan: &Plan, ctx: &Context) -> Result<(), Error> {
-    for new in &plan.generate {
-        generate(domain, new, ctx).await?;
-    }
+    let refused = generate_all(domain, plan, ctx).await?;
     let namespace = domain.namespace().unwrap_or_default();
     let as_read = |secret: &str, read: &Read| {
         let mut object = Secret::default();
@@ -57,15 +58,56 @@ pub async fn apply(domain: &SendingDomain, plan: &Plan, ctx: &Context) -> Result
             return Err(Error::Stale { object });
         }
     }
+    let shown = match &refused {
+        Some((refusal, _)) => refusal_shown(domain, plan, refusal, ctx),
+        None => (plan.status.clone(), plan.notices.clone()),
+    };
+    let (status, notices) = shown;
     let current = domain.status.as_ref();
     ctx.writer
-        .status(DOMAIN_MANAGER, domain, current, &plan.status)
+        .status(DOMAIN_MANAGER, domain, current, &status)
         .await?;
     let reference = reference(domain);
-    for notice in &plan.notices {
+    for notice in &notices {
         ctx.events.publish(notice, &reference).await;
     }
-    Ok(())
+    refused.map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// Makes the keys of `plan`. A key that the API server refuses keeps nobody from the rest of the plan,
+/// which does not depend on it: it is given back.
+async fn generate_all(
+    domain: &SendingDomain,
+    plan: &Plan,
+    ctx: &Context,
+) -> Result<Option<(Refusal, Error)>, Error> {
+    for new in &plan.generate {
+        if let Err(error) = generate(domain, new, ctx).await {
+            return match error.refusal() {
+                Some(refusal) => Ok(Some((refusal, error))),
+                None => Err(error),
+            };
+        }
+    }
+    Ok(None)
+}
+
+/// Status and events of `plan`, of which a key is refused.
+fn refusal_shown(
+    domain: &SendingDomain,
+    plan: &Plan,
+    refusal: &Refusal,
+    ctx: &Context,
+) -> (SendingDomainStatus, Vec<Notice>) {
+    let mut status = plan.status.clone();
+    let before = domain.status.as_ref();
+    let before = before.map_or(&[][..], |status| &status.conditions);
+    let generation = domain.metadata.generation.unwrap_or_default();
+    refusal.show(&mut status.conditions, before, generation, ctx.steady_now());
+    let others = plan.notices.iter().filter(|n| n.action != GENERATE_KEY);
+    let untold = Some(refusal).filter(|refusal| !refusal.is_told(before));
+    let notices = others.cloned().chain(untold.map(Refusal::notice));
+    (status, notices.collect())
 }
 
 /// Makes a key and creates its Secret, owned by `domain`. Another attempt came first: fine.
