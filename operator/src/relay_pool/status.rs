@@ -15,7 +15,7 @@ use postrider_crds::{
 };
 
 use super::{
-    build::SPOOL, certificates::Submission, ehlo, loaded::Rendered, observe::Observation, reverse,
+    build::SPOOL, certificates::Submission, dns::Shown, loaded::Rendered, observe::Observation,
 };
 use crate::{
     conditions::{Fact, Progress, Status, has, merge, with_progress},
@@ -60,14 +60,15 @@ pub(super) fn judge(
         members: &members,
     };
 
-    let records = seen.look.records(&seen.pool, &before.records);
+    let Shown { records, facts } = seen.look.shown(&seen.pool, &before, seen.now);
+    let [ehlo, ptr] = facts;
     let facts = vec![
         view.available(),
         view.progressing(),
         view.config_applied(),
         spools_retained(&retained),
-        ehlo::verified(&records, &seen.look.ehlo),
-        reverse::verified(&seen.look.reverse),
+        ehlo,
+        ptr,
     ];
     let (ready, progress) = match refusal {
         Some(refusal) => (refusal.ready(), refusal.progress),
