@@ -168,6 +168,8 @@ pub mod reasons {
     pub const FORBIDDEN: &str = "Forbidden";
     /// The rendered documents do not fit their objects.
     pub const TOO_LARGE: &str = "TooLarge";
+    /// A member that has joined was given the standing orders of the others.
+    pub const ORDERS_HANDED_ON: &str = "OrdersHandedOn";
     /// Volumes of former members are kept.
     pub const VOLUMES_RETAINED: &str = "VolumesRetained";
     /// No volumes are kept besides those in use.

@@ -11,6 +11,8 @@ mod crd_manifests;
 #[cfg(test)]
 mod dkim_key_steps;
 #[cfg(test)]
+mod joining_pods_are_told_of_standing_orders;
+#[cfg(test)]
 mod leaks;
 #[cfg(test)]
 mod mail_world;
