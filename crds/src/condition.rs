@@ -156,8 +156,20 @@ pub mod reasons {
     pub const WAITING_FOR_MEMBERS: &str = "WaitingForMembers";
     /// A member refused the rendered configuration.
     pub const REFUSED: &str = "Refused";
+    /// The API server finds an object invalid that is made from the spec.
+    pub const OBJECT_INVALID: &str = "ObjectInvalid";
+    /// A policy or webhook of the cluster denies an object that the resource needs.
+    pub const ADMISSION_DENIED: &str = "AdmissionDenied";
+    /// A webhook that has to be asked about an object cannot be called.
+    pub const ADMISSION_UNAVAILABLE: &str = "AdmissionUnavailable";
+    /// A ResourceQuota leaves no room for an object that the resource needs.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// The operator may not write an object that the resource needs.
+    pub const FORBIDDEN: &str = "Forbidden";
     /// The rendered documents do not fit their objects.
     pub const TOO_LARGE: &str = "TooLarge";
+    /// A member that has joined was given the standing orders of the others.
+    pub const ORDERS_HANDED_ON: &str = "OrdersHandedOn";
     /// Volumes of former members are kept.
     pub const VOLUMES_RETAINED: &str = "VolumesRetained";
     /// No volumes are kept besides those in use.

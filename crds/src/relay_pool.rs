@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Duration, EgressRange, RecordStatus, SecretRef, relay_config::TlsMode};
 
+/// The longest wait is no shorter than the first. CEL knows no days; what is no duration at all is
+/// refused by the fields themselves.
+const RETRY_ORDER: &str = "[self.initial, self.maximum].exists(d, !d.matches('^([0-9]+[dhms])+$')) || [self.initial, self.maximum].map(d, d.contains('d') ? int(d.split('d')[0]) * 86400 + duration(d.split('d')[1] + '0s').getSeconds() : duration(d).getSeconds()).isSorted()";
+
 /// Relay pods that take custody of mail and deliver it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -49,7 +53,7 @@ pub struct RelayPoolSpec {
     pub replicas: i32,
     /// Name the relays give in EHLO; `{ordinal}` stands for the pod's ordinal.
     #[schemars(length(min = 3, max = 253))]
-    #[x_kube(validation = Rule::new("self.replace('{ordinal}', '0').matches('^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$')").message("must be a fully qualified, lower-case host name, such as mail.example.net or mail-{ordinal}.example.net"))]
+    #[x_kube(validation = Rule::new("self.replace('{ordinal}', '99').matches('^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$')").message("must be a fully qualified, lower-case host name, such as mail.example.net or mail-{ordinal}.example.net"))]
     pub hostname: String,
     /// Doors that are open. Default: submission on 587, submissions on 465.
     #[serde(default)]
@@ -155,6 +159,7 @@ pub struct DeliverySpec {
 /// The retry schedule: the wait doubles from `initial` to `maximum`, each jittered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new(RETRY_ORDER).message(Message::Expression("'maximum ' + self.maximum + ' is less than initial ' + self.initial + '; raise maximum or lower initial'".into())))]
 pub struct RetrySpec {
     /// Wait after the first failed attempt. Default: 1m.
     #[serde(default = "RetrySpec::default_initial")]

@@ -40,6 +40,10 @@ fn no_room_imports_what_it_may_not() {
             ][..],
         ),
         (
+            "postrider-process",
+            &["kube-core", "k8s-openapi", "postrider-crds"],
+        ),
+        (
             "postrider-operator",
             &["postrider-relay", "postrider-cli", "postrider-e2e"],
         ),

@@ -28,7 +28,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{Error, names::APPLIED_ANNOTATION};
+use crate::{Error, error::Asked, names::APPLIED_ANNOTATION};
 
 /// No API call takes longer, retries of the client included.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -447,7 +447,7 @@ impl Writer {
 ///
 /// When it fails or takes longer; `action` is what the error says was asked.
 pub async fn call<T>(
-    action: String,
+    action: Asked,
     future: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Error> {
     match tokio::time::timeout(CALL_TIMEOUT, future).await {
@@ -530,13 +530,17 @@ fn memo_key<K: Kind>(manager: &str, wanted: &Value) -> String {
 
 fn to_value<K: Kind>(object: &K) -> Result<Value, Error> {
     serde_json::to_value(object).map_err(|source| Error::Serialize {
-        action: describe::<K>("apply", object.meta().name.as_deref()),
+        action: describe::<K>("apply", object.meta().name.as_deref()).to_string(),
         source,
     })
 }
 
-fn describe<K: Kind>(verb: &str, name: Option<&str>) -> String {
-    format!("{verb} {} {}", K::kind(&()), name.unwrap_or_default())
+fn describe<K: Kind>(verb: &'static str, name: Option<&str>) -> Asked {
+    Asked {
+        verb,
+        kind: K::kind(&()).into_owned(),
+        name: name.unwrap_or_default().to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 //!
 //! Guarantees: an object is reconciled by one task at a time; nothing is reconciled before every
 //! cache of the scope is filled; a failure is counted, logged once and tried again after a wait
-//! that grows; requests that never cease put no object off. When the process stops, reconciliations
+//! that grows; what the API server refuses is also told in the object's status, once; requests that
+//! never cease put no object off. When the process stops, reconciliations
 //! under way are finished.
 
-use std::{collections::HashSet, fmt::Debug, hash::Hash, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, future::BoxFuture, stream};
 use kube::{
@@ -21,6 +22,7 @@ use crate::{
     error::Retry,
     metrics::ReconcileResult,
     queues::{Inbox, Request},
+    refusal::{self, Cached, Judged},
 };
 
 /// Reconciliations of one controller at a time: they wait for the API and for DNS, not for the CPU.
@@ -35,11 +37,12 @@ const CONFLICT_WAIT: Duration = Duration::from_millis(500);
 pub type Reconcile<K> = fn(Arc<K>, Arc<Context>) -> BoxFuture<'static, Result<Action, Error>>;
 
 /// Serves `inbox` until the process stops. `store` is the cache of the controller's own kind.
-pub async fn run<K>(ctx: Arc<Context>, store: Store<K>, inbox: Inbox<K>, reconcile: Reconcile<K>)
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-    K::DynamicType: Eq + Hash,
-{
+pub async fn run<K: Cached>(
+    ctx: Arc<Context>,
+    store: Store<K>,
+    inbox: Inbox<K>,
+    reconcile: Reconcile<K>,
+) {
     if ctx.stores.filled().await.is_err() {
         return;
     }
@@ -53,11 +56,11 @@ where
             Ok(_) => {}
             Err(ControllerError::ObjectNotFound(gone)) => {
                 let key = (gone.namespace.unwrap_or_default(), gone.name);
-                ctx.metrics.forget(kind::<K>(), &key);
+                ctx.metrics.forget(K::Of::KIND, &key);
             }
             // Logged where it happened, with the wait that follows.
             Err(ControllerError::ReconcilerFailed(..)) => {}
-            Err(error) => tracing::warn!(kind = kind::<K>(), %error, "controller"),
+            Err(error) => tracing::warn!(kind = K::Of::KIND, %error, "controller"),
         }
     }
 }
@@ -142,38 +145,47 @@ where
     }
 }
 
-fn measure<K>(
+fn measure<K: Cached>(
     object: Arc<K>,
     ctx: Arc<Context>,
     reconcile: Reconcile<K>,
-) -> BoxFuture<'static, Result<Action, Error>>
-where
-    K: Resource<DynamicType = ()> + Send + Sync + 'static,
-{
+) -> BoxFuture<'static, Result<Action, Error>> {
     Box::pin(async move {
         let started = ctx.clock.monotonic();
         let uid = object.meta().uid.clone().unwrap_or_default();
-        let result = reconcile(object, ctx.clone()).await;
+        let result = reconcile(object.clone(), ctx.clone()).await;
         let took = ctx.clock.monotonic().saturating_sub(started);
-        let label = if result.is_ok() {
-            ctx.backoff.succeeded(&uid);
-            ReconcileResult::Success
-        } else {
-            ReconcileResult::Error
+        let label = match &result {
+            Ok(_) => {
+                ctx.backoff.succeeded(&uid);
+                ReconcileResult::Success
+            }
+            Err(error) => {
+                tell(object.as_ref(), error, &ctx).await;
+                ReconcileResult::Error
+            }
         };
-        ctx.metrics.reconciled(kind::<K>(), label, took);
+        ctx.metrics.reconciled(K::Of::KIND, label, took);
         result
     })
+}
+
+/// Shows in the status of `object` what it is that the API server refuses, if that is the trouble.
+async fn tell<K: Cached>(object: &K, error: &Error, ctx: &Context) {
+    let Some(refusal) = error.refusal() else {
+        return;
+    };
+    if let Err(error) = refusal::tell(ctx, object, &refusal).await {
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        tracing::warn!(kind = K::Of::KIND, namespace, name, %error, "refusal not told");
+    }
 }
 
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the applier hands its error policy owned values"
 )]
-fn wait_after<K>(object: Arc<K>, error: &Error, ctx: Arc<Context>) -> Action
-where
-    K: Resource<DynamicType = ()>,
-{
+fn wait_after<K: Cached>(object: Arc<K>, error: &Error, ctx: Arc<Context>) -> Action {
     let wait = match error.retry() {
         Retry::Soon => CONFLICT_WAIT,
         Retry::Backoff => ctx
@@ -182,21 +194,11 @@ where
     };
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     tracing::warn!(
-        kind = kind::<K>(), namespace, name, reason = error.reason(), %error,
+        kind = K::Of::KIND, namespace, name, reason = error.reason(), %error,
         retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         "reconciliation failed"
     );
     Action::requeue(wait)
-}
-
-/// The kind's name as a metric label. The kinds with controllers are few and known.
-fn kind<K: Resource<DynamicType = ()>>() -> &'static str {
-    match K::kind(&()).as_ref() {
-        "RelayPool" => "RelayPool",
-        "SendingDomain" => "SendingDomain",
-        "SuppressionList" => "SuppressionList",
-        _ => "Other",
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,11 @@
 //! Promises: each error answers [`Error::retry`] and [`Error::reason`], so no caller matches text.
 //! What a user can cure is a condition of the resource, not an error of this module.
 
+use std::fmt;
+
 use postrider_crds::relay_config::DocumentError;
+
+use crate::refusal::Refusal;
 
 /// Why a reconciliation did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +16,7 @@ pub enum Error {
     #[error("{action}: {}", brief(source))]
     Api {
         /// What was asked of it.
-        action: String,
+        action: Asked,
         /// Its answer.
         source: Box<kube::Error>,
     },
@@ -20,7 +24,7 @@ pub enum Error {
     #[error("{action}: no answer within {} s", crate::apply::CALL_TIMEOUT.as_secs())]
     Timeout {
         /// What was asked of it.
-        action: String,
+        action: Asked,
     },
     /// A certificate or key could not be made.
     #[error("certificate of {name}: {problem}")]
@@ -68,6 +72,23 @@ pub enum Error {
         /// Why not.
         source: serde_json::Error,
     },
+}
+
+/// What was asked of the API server: a verb, and the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Such as "apply".
+    pub verb: &'static str,
+    /// Kind of the object.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.verb, self.kind, self.name)
+    }
 }
 
 /// What the API server said, without the debug output that `kube::Error` prints along.
@@ -133,6 +154,24 @@ impl Error {
     pub fn is_invalid(&self) -> bool {
         matches!(self, Self::Api { source, .. }
             if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 422))
+    }
+
+    /// What the API server has against an object, where that and not its own state is the trouble.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Api { action, source } => match source.as_ref() {
+                kube::Error::Api(status) => Refusal::of(action, status),
+                _ => None,
+            },
+            Self::Timeout { .. }
+            | Self::Certificate { .. }
+            | Self::Key { .. }
+            | Self::Incomplete { .. }
+            | Self::Stale { .. }
+            | Self::Document { .. }
+            | Self::Serialize { .. } => None,
+        }
     }
 
     /// True when the API server answered that the object is not there.

@@ -25,6 +25,7 @@ pub mod looks;
 pub mod metrics;
 pub mod names;
 pub mod queues;
+pub mod refusal;
 pub mod relay_pool;
 pub mod sending_domain;
 pub mod settings;

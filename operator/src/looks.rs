@@ -80,6 +80,13 @@ impl<I: Hash, L: Clone> Looks<I, L> {
         }
     }
 
+    /// The last look for `uid`, good or not any more.
+    #[must_use]
+    pub fn last(&self, uid: &str) -> Option<L> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.entries.get(uid).map(|entry| entry.look.clone())
+    }
+
     /// Keeps `look` until `due`.
     pub fn keep(&self, uid: String, inputs: &I, look: L, due: Duration) {
         let inputs = hash(inputs);
@@ -117,6 +124,8 @@ mod tests {
         let good = Recalled::Good(Look::default(), 5 * SECOND);
         assert_eq!(looks.recall("u", &inputs, 4 * SECOND), good);
         assert_eq!(looks.recall("u", &inputs, 5 * SECOND), Recalled::Due);
+        assert_eq!(looks.last("u"), Some(Look::default()));
+        assert_eq!(looks.last("v"), None);
         let mut changed = observation.clone();
         changed.generation += 1;
         let recalled = looks.recall("u", &changed.inputs(), SECOND);

@@ -8,8 +8,7 @@ use postrider_operator::{
     app,
     settings::{LogFormat, Settings},
 };
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use postrider_process::{keep_memory_private, stop_on_signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -68,33 +67,10 @@ fn main() -> ExitCode {
 
 async fn run(settings: Settings) -> Result<(), app::AppError> {
     let stop = CancellationToken::new();
-    let signalled = stop.clone();
-    tokio::spawn(async move {
-        let (Ok(mut terminate), Ok(mut interrupt)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        ) else {
-            tracing::warn!("signals cannot be listened for; the process can only be killed");
-            return;
-        };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        signalled.cancel();
-    });
+    if let Err(error) = stop_on_signal(&stop) {
+        tracing::warn!(%error, "signals cannot be listened for; the process can only be killed");
+    }
     app::run(settings, stop).await
-}
-
-/// Keeps what is in memory there, keys above all: no core of the process is ever written, and nobody
-/// of its own user can attach to it or read its memory (PR_SET_DUMPABLE, prctl(2)).
-fn keep_memory_private() -> std::io::Result<()> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    setrlimit(Resource::Core, none)?;
-    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 fn start_log(format: LogFormat) {

@@ -16,6 +16,9 @@ pub const APPLIED_ANNOTATION: &str = "postrider.dev/applied-digest";
 /// Annotation on pods: digest over the rendered documents. Changing it makes the kubelet refresh
 /// the pod's volumes at once.
 pub const CONFIG_ANNOTATION: &str = "postrider.dev/config-digest";
+/// Annotation on volumes: whether the member has been told of the pool's standing orders, or since when
+/// it has been away.
+pub const ORDERS_ANNOTATION: &str = "postrider.dev/orders";
 /// Field manager of the RelayPool controller.
 pub const POOL_MANAGER: &str = "postrider/relay-pool";
 /// Field manager of the SendingDomain controller.

@@ -10,13 +10,12 @@ use postrider_crds::{
     Duration,
     relay_config::ports::{ADMIN, METRICS},
 };
+use postrider_process::{keep_memory_private, stop_on_signal};
 use postrider_relay::{
     app::{self, Options},
     config::{Pod, Settings},
     ports::{Documents as _, MountedDirectory},
 };
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -153,7 +152,7 @@ fn serve(arguments: Serve) -> ExitCode {
     };
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
-        stop_on_signal(stop.clone()).map_err(|error| error.to_string())?;
+        stop_on_signal(&stop).map_err(|error| error.to_string())?;
         app::run(options, stop)
             .await
             .map_err(|error| error.to_string())
@@ -167,28 +166,4 @@ fn serve(arguments: Serve) -> ExitCode {
             ExitCode::from(EXIT_FAILURE)
         }
     }
-}
-
-/// Keeps what is in memory there, keys above all: no core of the process is ever written, and nobody
-/// of its own user can attach to it or read its memory (PR_SET_DUMPABLE, prctl(2)).
-fn keep_memory_private() -> std::io::Result<()> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    setrlimit(Resource::Core, none)?;
-    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
-}
-
-/// SIGTERM and SIGINT stop the relay.
-fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signals = signal(kind)?;
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            signals.recv().await;
-            stop.cancel();
-        });
-    }
-    Ok(())
 }

@@ -56,7 +56,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get, list, watch, patch]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch]
 # Where spec.publish.dnsEndpoint hands records to external-dns.
 - apiGroups: [externaldns.k8s.io]
   resources: [dnsendpoints]

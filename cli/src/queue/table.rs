@@ -1,10 +1,10 @@
 //! The queue and what became of orders, for people.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use postrider_crds::{
     Duration,
-    queue::{Breakdown, Order, OrderAnswer},
+    queue::{Breakdown, Order, OrderAnswer, QueueOverview, Scope, Verb},
 };
 
 use super::{Answers, View, merge::total};
@@ -22,7 +22,7 @@ pub(super) fn page(view: &View, pool: &str) -> String {
     }
     if !orders.is_empty() {
         let heading = ["ORDER", "POD", "GIVEN", "BY", "REASON"];
-        sections.push(columns(heading, &orders));
+        sections.push(columns(heading, &orders) + &unequal(&view.pods.answers));
     }
     for (heading, breakdown) in [
         ("SITE", &view.total.sites),
@@ -70,6 +70,34 @@ fn row(pod: &str, order: &Order) -> [String; 5] {
         printable(&order.by),
         printable(&order.reason),
     ]
+}
+
+/// Standing orders that some pods have and others, of those that answered, have not.
+fn unequal(pods: &[QueueOverview]) -> String {
+    let mut lacking: BTreeMap<(Verb, &Scope), Vec<&str>> = BTreeMap::new();
+    let wide = |order: &&Order| !matches!(order.scope, Scope::Message(_));
+    let lasts = |order: &&Order| matches!(order.verb, Verb::Hold | Verb::Suspend);
+    for order in pods
+        .iter()
+        .flat_map(|pod| &pod.orders)
+        .filter(wide)
+        .filter(lasts)
+    {
+        let key = (order.verb, &order.scope);
+        let lacks = |pod: &&QueueOverview| pod.orders.iter().all(|o| (o.verb, &o.scope) != key);
+        let pods = pods.iter().filter(lacks).map(|pod| pod.pod.as_str());
+        lacking.insert(key, pods.collect());
+    }
+    lacking.retain(|_, pods| !pods.is_empty());
+    let mut text = String::new();
+    for ((verb, scope), pods) in lacking {
+        let (scope, pods) = (printable(&scope.to_string()), printable(&pods.join(", ")));
+        let _ = writeln!(
+            text,
+            "{verb} {scope} is not in force at {pods}: give it again, or end it everywhere"
+        );
+    }
+    text
 }
 
 fn describe(order: &Order) -> String {

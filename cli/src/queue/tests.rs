@@ -100,6 +100,27 @@ async fn the_page_shows_pods_orders_and_depths() {
     golden::check("queue.json", &json(&view).unwrap());
 }
 
+#[tokio::test]
+async fn pods_without_an_order_that_others_have_are_named() {
+    let without = |pod: &str| {
+        let mut overview = overview(pod, 1);
+        overview["orders"] = json!([]);
+        overview
+    };
+    let told = async |pods: Told| table::page(&show(&pods).await.unwrap(), "default");
+    let page = told(Told::new([
+        ("default-0", 200, overview("default-0", 2)),
+        ("default-1", 200, without("default-1")),
+        ("default-2", 200, without("default-2")),
+    ]))
+    .await;
+    let line = "suspend site mx.one.test is not in force at default-1, default-2: give it again, or end it everywhere\n";
+    assert!(page.contains(line), "{page}");
+    let one = Told::new([("default-0", 200, overview("default-0", 2))]);
+    let page = told(one).await;
+    assert!(!page.contains("not in force"), "{page}");
+}
+
 fn given(pod: &str) -> serde_json::Value {
     serde_json::to_value(OrderAnswer {
         pod: pod.into(),

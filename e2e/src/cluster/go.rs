@@ -30,6 +30,7 @@ pub(crate) const KUBERNETES: GoTools = GoTools {
         "k8s.io/kubernetes/cmd/kubelet",
     ],
     version_variable: Some("k8s.io/component-base/version.gitVersion"),
+    run_once: None,
 };
 
 /// The name server.
@@ -43,6 +44,7 @@ pub(crate) const COREDNS: GoTools = GoTools {
     ],
     packages: &["postrider.dev/e2e/tools/coredns"],
     version_variable: None,
+    run_once: None,
 };
 
 /// The installer of charts.
@@ -55,6 +57,7 @@ pub(crate) const HELM: GoTools = GoTools {
     ],
     packages: &["helm.sh/helm/v3/cmd/helm"],
     version_variable: None,
+    run_once: None,
 };
 
 /// The judge of metrics.
@@ -68,6 +71,28 @@ pub(crate) const PROMLINT: GoTools = GoTools {
     ],
     packages: &["postrider.dev/e2e/tools/promlint"],
     version_variable: None,
+    run_once: None,
+};
+
+/// The definition of the kind PodMonitor: made from the types of the Prometheus operator, by the
+/// generator that its authors make it with.
+pub(crate) const PODMONITOR: GoTools = GoTools {
+    name: "podmonitor",
+    version_of: "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring",
+    files: &[
+        ("go.mod", include_str!("../../tools/podmonitor/go.mod")),
+        ("go.sum", include_str!("../../tools/podmonitor/go.sum")),
+        ("tools.go", include_str!("../../tools/podmonitor/tools.go")),
+    ],
+    packages: &["sigs.k8s.io/controller-tools/cmd/controller-gen"],
+    version_variable: None,
+    run_once: Some((
+        "controller-gen",
+        &[
+            "crd:crdVersions=v1",
+            "paths=github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1",
+        ],
+    )),
 };
 
 /// One tools module and the commands built from it.
@@ -78,6 +103,8 @@ pub(crate) struct GoTools {
     files: &'static [(&'static str, &'static str)],
     packages: &'static [&'static str],
     version_variable: Option<&'static str>,
+    /// A built command that is run in the module, and leaves what it makes beside itself.
+    run_once: Option<(&'static str, &'static [&'static str])>,
 }
 
 impl GoTools {
@@ -116,6 +143,17 @@ impl GoTools {
             .in_dir(module.path())
             .run()
             .await?;
+        if let Some((command, arguments)) = self.run_once {
+            Program::new(dir.join(command))
+                .args(arguments)
+                .args([format!("output:dir={}", dir.display())])
+                .env("CGO_ENABLED", "0")
+                .env("GOFLAGS", "-mod=readonly -buildvcs=false")
+                .env("GOWORK", "off")
+                .in_dir(module.path())
+                .run()
+                .await?;
+        }
         cache.install(&dir, entry)
     }
 
@@ -152,7 +190,7 @@ mod tests {
 
     #[test]
     fn each_module_names_its_version() {
-        for tools in [KUBERNETES, COREDNS, HELM, PROMLINT] {
+        for tools in [KUBERNETES, COREDNS, HELM, PROMLINT, PODMONITOR] {
             let entry = tools.entry().expect("a version");
             let parts: Vec<_> = entry.split('-').collect();
             assert_eq!(parts.len(), 3, "{entry}");

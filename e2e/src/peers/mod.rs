@@ -6,7 +6,7 @@
 //! SPF and DMARC of what they stored with dkimpy, pyspf and checkdmarc, and what domains say of mail
 //! to them; [`HttpsServer`] serves MTA-STS policies; [`Client`] sends as an application would; [`dns`] writes test zones and serves them where no cluster does, [`Nsd`]
 //! serves them as another program would, [`bind`] takes updates of them; [`ZoneChecker`] tells
-//! whether a name server would load one, [`MetricsJudge`] what Prometheus thinks of metrics.
+//! whether a name server would load one, [`MetricsJudge`] what Prometheus thinks of metrics, [`pod_monitor`] how its operator is told of pods.
 //!
 //! Guarantees: everything runs from the cache and from a state directory of its own; nothing is
 //! installed, no account is made, no file of the machine is changed, no port is opened but on the
@@ -35,6 +35,7 @@ mod message;
 mod metrics;
 mod nsd;
 mod opendkim;
+mod pod_monitor;
 mod postfix;
 mod programs;
 mod python;
@@ -52,6 +53,7 @@ pub use judge::{
 };
 pub use metrics::MetricsJudge;
 pub use nsd::Nsd;
+pub use pod_monitor::pod_monitor;
 pub use postfix::{Postfix, PostfixConfig, Received};
 pub use programs::Programs;
 pub use signing::SigningKey;

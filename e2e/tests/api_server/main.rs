@@ -11,6 +11,8 @@ mod crd_manifests;
 #[cfg(test)]
 mod dkim_key_steps;
 #[cfg(test)]
+mod joining_pods_are_told_of_standing_orders;
+#[cfg(test)]
 mod leaks;
 #[cfg(test)]
 mod mail_world;
@@ -22,5 +24,7 @@ mod pod;
 mod private_keys_stay_in_secrets;
 #[cfg(test)]
 mod programs;
+#[cfg(test)]
+mod refusals_reach_the_status;
 #[cfg(test)]
 mod strict;

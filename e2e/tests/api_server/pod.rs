@@ -52,7 +52,17 @@ impl Pod {
     /// Makes pod and volume of member 0 of the pool `pool` and starts it at `address`, with what it
     /// has and writes in `dir`.
     pub(crate) async fn start(client: &Client, pool: &str, address: Ipv4Addr, dir: &Path) -> Self {
-        let name = format!("{pool}-0");
+        Self::member(client, (pool, 0), address, dir).await
+    }
+
+    /// The same for a member of another ordinal. A volume that is there is used again.
+    pub(crate) async fn member(
+        client: &Client,
+        (pool, ordinal): (&str, usize),
+        address: Ipv4Addr,
+        dir: &Path,
+    ) -> Self {
+        let name = format!("{pool}-{ordinal}");
         let sets = objects(client, "apps", "StatefulSet");
         let set = wait_for("the StatefulSet", BOUND, "-", async || {
             Ok(sets.get_opt(pool).await.expect("an answer"))
@@ -64,7 +74,11 @@ impl Pod {
             "metadata": {"name": format!("spool-{name}"), "labels": set.data["spec"]
                 ["volumeClaimTemplates"][0]["metadata"]["labels"].clone()},
             "spec": set.data["spec"]["volumeClaimTemplates"][0]["spec"].clone()});
-        strict::create(client, &claim, "").await.expect("a volume");
+        let claims = objects(client, "", "PersistentVolumeClaim");
+        let claimed = claims.get_opt(&format!("spool-{name}")).await;
+        if claimed.expect("an answer").is_none() {
+            strict::create(client, &claim, "").await.expect("a volume");
+        }
         let mut spec = template["spec"].clone();
         let spool = json!({"name": "spool",
             "persistentVolumeClaim": {"claimName": format!("spool-{name}")}});
@@ -113,6 +127,13 @@ impl Pod {
     /// Kills the relay, and leaves pod and volume as they are.
     pub(crate) fn kill(&mut self) {
         self.relay = None;
+    }
+
+    /// Ends the relay, and removes the pod and not its volume, as a scaling down does.
+    pub(crate) async fn remove(self, client: &Client) {
+        let pods = objects(client, "", "Pod");
+        let now = kube::api::DeleteParams::default().grace_period(0);
+        pods.delete(&self.name, &now).await.expect("removed");
     }
 
     /// Its name.

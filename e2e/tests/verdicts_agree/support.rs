@@ -22,6 +22,11 @@ use postrider_operator::{
 /// The zone that answers nothing.
 pub(crate) const REFUSED: &str = "refused.test";
 
+/// A zone with `text` at `owner`.
+pub(crate) fn txt(owner: &'static str, text: &'static str) -> impl Fn(Zone) -> Zone {
+    move |zone| zone.txt(owner, text)
+}
+
 /// A zone and what is to be said of it.
 pub(crate) struct Row {
     /// What is odd about it.
@@ -68,6 +73,29 @@ impl Table {
             theirs,
             differs: None,
         });
+    }
+
+    /// Adds what is said where there is no record at `owner`, or none to be had.
+    pub(crate) fn add_absences(&mut self, owner: &'static str) {
+        self.add("nothing", RecordState::Missing, Outcome::None, |zone| zone);
+        for (name, ours, theirs, target) in [
+            (
+                "an alias to nothing",
+                RecordState::Missing,
+                Outcome::None,
+                "none.away.test.",
+            ),
+            (
+                "an alias that is refused",
+                RecordState::Unknown,
+                Outcome::TempError,
+                "x.refused.test.",
+            ),
+        ] {
+            self.add(name, ours, theirs, |zone| {
+                zone.record(owner, "CNAME", target)
+            });
+        }
     }
 
     /// Says why the words of the last row differ.

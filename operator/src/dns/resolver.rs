@@ -26,7 +26,7 @@ use hickory_resolver::{
     system_conf::read_system_conf,
 };
 use postrider_crds::RecordType as Kind;
-use rustls::crypto::aws_lc_rs;
+use postrider_process::no_tls;
 
 use super::authority::{Authorities, AuthoritySettings, walk::Walk};
 use crate::metrics::{LookupResult, Metrics};
@@ -162,17 +162,6 @@ pub struct HickoryResolver {
     servers: Arc<str>,
     authorities: AuthoritySettings,
     metrics: Arc<Metrics>,
-}
-
-/// TLS settings that trust nobody. Servers are asked over UDP and TCP only; without settings of our
-/// own the library insists on the system's certificate authorities, and an image from scratch has
-/// none.
-fn no_tls() -> rustls::ClientConfig {
-    rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc speaks the default versions")
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth()
 }
 
 impl HickoryResolver {

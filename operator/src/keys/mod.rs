@@ -191,8 +191,20 @@ fn algorithm(name: &str) -> Option<KeyAlgorithm> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A key of the SendingDomain `domain`, made at the beginning of time.
+    pub(crate) fn key_of(domain: &str, selector: &str, state: KeyState) -> DkimKey {
+        DkimKey {
+            secret: selector.into(),
+            sending_domain: domain.into(),
+            selector: selector.parse().unwrap(),
+            algorithm: KeyAlgorithm::Ed25519,
+            life: Life::new(Timestamp::UNIX_EPOCH, None).at(state, Timestamp::UNIX_EPOCH),
+            private_key: format!("PEM of {selector}").into(),
+        }
+    }
 
     fn key() -> DkimKey {
         DkimKey {

@@ -44,12 +44,15 @@ pub(super) fn reconcile(
         }
         let rendered = render(&ctx, pool).await;
         ctx.start.pool_tried(&key);
-        let (seen, plan, look_due) = rendered?;
-        let written = write_children(&ctx, &seen, &plan).await;
+        let (seen, mut plan, look_due) = rendered?;
+        let mut written = write_children(&ctx, &seen, &plan).await;
         if let Ok(Outcome::Unchanged) = written {
-            nudge(&ctx, &seen, &plan).await?;
+            written = nudge(&ctx, &seen, &plan).await;
         }
         // The status tells what is, also when what should be could not be written.
+        if let Some(refusal) = written.as_ref().err().and_then(Error::refusal) {
+            plan = plan.refused(&seen, &refusal);
+        }
         write_status(&ctx, &seen, &plan).await?;
         written?;
         let look_in = look_due.saturating_sub(ctx.clock.monotonic());
@@ -132,8 +135,12 @@ async fn write_children(ctx: &Context, seen: &Observation, plan: &Plan) -> Resul
         )
         .await,
     );
-    others.result()?;
-    documents.result()
+    let documents = documents.result();
+    match (others.result(), documents) {
+        (Err(other), Err(document)) if other.refusal().is_none() => Err(document),
+        (Err(other), _) => Err(other),
+        (Ok(_), documents) => documents,
+    }
 }
 
 async fn write<K: Kind>(
@@ -173,9 +180,11 @@ impl Tally {
         match outcome {
             Ok(Outcome::Unchanged) => {}
             Ok(Outcome::Written) => self.written = true,
-            Err(error) => {
-                self.failed.get_or_insert(error);
-            }
+            // Of several a refusal is what somebody has to know of.
+            Err(error) => match &self.failed {
+                Some(first) if first.refusal().is_some() || error.refusal().is_none() => {}
+                Some(_) | None => self.failed = Some(error),
+            },
         }
     }
 
@@ -189,7 +198,7 @@ impl Tally {
 }
 
 /// Tells the kubelets that there is something new to mount.
-async fn nudge(ctx: &Context, seen: &Observation, plan: &Plan) -> Result<(), Error> {
+async fn nudge(ctx: &Context, seen: &Observation, plan: &Plan) -> Result<Outcome, Error> {
     let staying = seen
         .pods
         .iter()
@@ -206,7 +215,7 @@ async fn nudge(ctx: &Context, seen: &Observation, plan: &Plan) -> Result<(), Err
             }
         }
     }
-    Ok(())
+    Ok(Outcome::Unchanged)
 }
 
 async fn write_status(ctx: &Context, seen: &Observation, plan: &Plan) -> Result<(), Error> {

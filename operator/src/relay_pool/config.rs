@@ -241,11 +241,11 @@ fn allowed(domain: &SendingDomain, senders: &Senders) -> Vec<Sender> {
 
 #[cfg(test)]
 mod tests {
-    use postrider_crds::relay_config::{Document as _, KeyAlgorithm};
+    use postrider_crds::relay_config::Document as _;
     use serde_json::json;
 
     use super::*;
-    use crate::keys::KeyState;
+    use crate::keys::{KeyState, tests::key_of as key};
 
     fn domain(
         name: &str,
@@ -257,18 +257,6 @@ mod tests {
             "metadata": {"name": name, "namespace": "mail"}, "spec": spec, "status": status,
         });
         Arc::new(serde_json::from_value(object).unwrap())
-    }
-
-    fn key(domain: &str, selector: &str, state: KeyState) -> DkimKey {
-        DkimKey {
-            secret: selector.into(),
-            sending_domain: domain.into(),
-            selector: selector.parse().unwrap(),
-            algorithm: KeyAlgorithm::Ed25519,
-            life: Life::new(jiff::Timestamp::UNIX_EPOCH, None)
-                .at(state, jiff::Timestamp::UNIX_EPOCH),
-            private_key: "PEM".into(),
-        }
     }
 
     fn only(domain: Arc<SendingDomain>, keys: &[DkimKey], senders: &Senders) -> DomainEntry {

@@ -2,15 +2,17 @@
 //! names of its addresses ([`super::reverse`]).
 //!
 //! Promises: nothing here decides whether a pool is Ready. DNS is asked when a look is due or the
-//! names or addresses have changed, and never for longer than [`LOOK_TIMEOUT`].
+//! names or addresses have changed, and never for longer than [`LOOK_TIMEOUT`]. What was verified stays
+//! so until an answer says otherwise, or none has come for [`LASTS`].
 
 use std::time::Duration;
 
 use futures::future;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use postrider_crds::{
-    DomainName, EgressRange, RecordState, RecordStatus, RelayPool, condition::types,
+    DomainName, EgressRange, RecordState, RecordStatus, RelayPool, RelayPoolStatus,
+    condition::{reasons, types},
 };
 
 use super::{
@@ -19,6 +21,7 @@ use super::{
 };
 use crate::{
     Context,
+    conditions::{Fact, Status},
     dns::{
         Finding, Resolver,
         reverse::{Expectation, Reverse},
@@ -35,6 +38,9 @@ const PER_ADDRESS: Duration = Duration::from_secs(1);
 /// A look that takes longer is given up; a pool has more to do than to wait for DNS.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A look without an answer is repeated for this long before it takes back what was verified.
+const LASTS: SignedDuration = SignedDuration::from_mins(5);
+
 /// What a look depends on besides DNS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Inputs {
@@ -49,6 +55,8 @@ pub struct PoolLook {
     pub ehlo: EhloNames,
     /// The names of the egress addresses.
     pub reverse: Reverse,
+    /// Since when each look has been without some answer.
+    pub troubled: Option<Timestamp>,
 }
 
 impl Inputs {
@@ -78,14 +86,61 @@ impl Inputs {
 }
 
 impl PoolLook {
-    /// The records of `pool` to publish. While DNS gives no answer a record stays as `previous` has
-    /// it.
+    /// The records of `pool` to publish. While DNS gives no answer a record wants what it wanted in
+    /// `previous`.
     #[must_use]
     pub fn records(&self, pool: &RelayPool, previous: &[RecordStatus]) -> Vec<RecordStatus> {
-        let egress = &pool.spec.egress.addresses;
-        let mut records = ehlo::records(&self.ehlo, egress, previous);
+        let mut records = ehlo::records(&self.ehlo, &pool.spec.egress.addresses, previous);
         records.extend(reverse::records(&self.reverse, previous));
         records
+    }
+
+    /// What to say of `pool`, whose stored status is `before`. While DNS gives no answer a record stays
+    /// as it was, for a while wholly, then what is wanted of it.
+    #[must_use]
+    pub fn shown(&self, pool: &RelayPool, before: &RelayPoolStatus, now: Timestamp) -> Shown {
+        let egress = &pool.spec.egress.addresses;
+        let records = ehlo::records(&self.ehlo, egress, &before.records);
+        let ehlo = ehlo::verified(&records, &self.ehlo);
+        let (ehlo, mut records) = self.steady(pool, before, now, (ehlo, records));
+        let names = reverse::records(&self.reverse, &before.records);
+        let reverse = reverse::verified(&self.reverse);
+        let (reverse, names) = self.steady(pool, before, now, (reverse, names));
+        records.extend(names);
+        Shown {
+            records,
+            facts: [ehlo, reverse],
+        }
+    }
+
+    /// `fact` and its records, or those of `before` that an answer which did not come takes nothing of
+    /// yet: they were verified, and nobody has changed the pool since.
+    fn steady(
+        &self,
+        pool: &RelayPool,
+        before: &RelayPoolStatus,
+        now: Timestamp,
+        (fact, records): (Fact, Vec<RecordStatus>),
+    ) -> (Fact, Vec<RecordStatus>) {
+        let lasts = self
+            .troubled
+            .is_none_or(|since| now.duration_since(since) >= LASTS);
+        let mut conditions = before.conditions.iter();
+        let verified = conditions.find(|condition| {
+            condition.type_ == fact.type_
+                && condition.status == Status::True.as_str()
+                && condition.observed_generation == pool.metadata.generation
+        });
+        let Some(verified) = verified.filter(|_| fact.status == Status::Unknown && !lasts) else {
+            return (fact, records);
+        };
+        let message = verified.message.clone();
+        let fact = Fact::new(fact.type_, Status::True, reasons::VERIFIED, message);
+        let ours = |record: &&RecordStatus| {
+            let mut new = records.iter();
+            new.any(|new| new.purpose == record.purpose)
+        };
+        (fact, before.records.iter().filter(ours).cloned().collect())
     }
 
     /// Whether SPF passes for all names given in EHLO.
@@ -93,6 +148,13 @@ impl PoolLook {
         let verified = |finding: &Finding| finding.state == RecordState::Verified;
         let mut names = self.ehlo.0.iter();
         names.all(|(_, finding)| finding.as_ref().is_some_and(verified))
+    }
+
+    /// Whether some answer has not come.
+    fn lacks_answers(&self) -> bool {
+        let ehlo = self.ehlo.0.iter().map(|(_, finding)| finding.as_ref());
+        let mut all = ehlo.chain(self.reverse.findings().map(Some));
+        all.any(|finding| finding.is_none_or(|f| f.state == RecordState::Unknown))
     }
 
     fn is_settled(&self) -> bool {
@@ -114,7 +176,17 @@ pub async fn look(resolver: &dyn Resolver, inputs: &Inputs) -> PoolLook {
     PoolLook {
         ehlo: ehlo.unwrap_or_else(|_| ehlo::unseen(inputs.names())),
         reverse: reverse.unwrap_or_else(|_| Reverse::unseen(expected)),
+        troubled: None,
     }
+}
+
+/// What to say of a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shown {
+    /// The records to publish.
+    pub records: Vec<RecordStatus>,
+    /// The conditions.
+    pub facts: [Fact; 2],
 }
 
 /// What DNS says, by a look that is still good or by a new one, and when the next is due, in
@@ -126,7 +198,11 @@ pub(super) async fn look_when_due(ctx: &Context, pool: &RelayPool) -> (PoolLook,
     if let Recalled::Good(seen, due) = ctx.pool_looks.recall(&uid, &inputs, started) {
         return (seen, due);
     }
-    let seen = look(ctx.resolver.as_ref(), &inputs).await;
+    let mut seen = look(ctx.resolver.as_ref(), &inputs).await;
+    if !inputs.egress.is_empty() && seen.lacks_answers() {
+        let before = ctx.pool_looks.last(&uid).and_then(|last| last.troubled);
+        seen.troubled = Some(before.unwrap_or_else(|| ctx.now()));
+    }
     let wait = match inputs.egress.is_empty() || seen.is_settled() {
         true => SETTLED,
         false => unsettled(pool, &seen, ctx.now()),
@@ -136,13 +212,15 @@ pub(super) async fn look_when_due(ctx: &Context, pool: &RelayPool) -> (PoolLook,
     (seen, due)
 }
 
-/// The sooner the fresher the news: a quarter of the time since the conditions have last changed.
+/// The sooner the fresher the news: a quarter of the time since the conditions have last changed, or
+/// answers ceased to come.
 fn unsettled(pool: &RelayPool, seen: &PoolLook, now: Timestamp) -> Duration {
     let conditions = pool.status.iter().flat_map(|status| &status.conditions);
     let ours = [types::EHLO_VERIFIED, types::PTR_VERIFIED];
     let changed = conditions
         .filter(|condition| ours.contains(&condition.type_.as_str()))
         .map(|condition| condition.last_transition_time.0)
+        .chain(seen.troubled)
         .max();
     let age = changed.map_or(0, |changed| now.as_second() - changed.as_second());
     let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
@@ -158,14 +236,10 @@ fn unsettled(pool: &RelayPool, seen: &PoolLook, now: Timestamp) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use postrider_crds::RelayPoolStatus;
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        conditions::{Fact, Status, merge},
-        dns::fake::FakeResolver,
-    };
+    use crate::{conditions::merge, dns::fake::FakeResolver};
 
     fn pool() -> RelayPool {
         let spec =
@@ -194,10 +268,90 @@ mod tests {
         assert_eq!(kinds, ["EHLO TXT", "PTR A", "PTR PTR"]);
     }
 
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn named() -> FakeResolver {
+        let mut resolver = FakeResolver::default()
+            .with_txt("mail.example.net", &["v=spf1 ip4:203.0.113.10 -all"])
+            .with_addresses("mail.example.net", &["203.0.113.10"]);
+        let names = vec!["mail.example.net".into()];
+        resolver.ptr.insert("203.0.113.10".parse().unwrap(), names);
+        resolver
+    }
+
+    /// The status of `pool` that `shown` makes at `generation`.
+    fn stored(shown: &Shown, generation: i64) -> RelayPoolStatus {
+        RelayPoolStatus {
+            conditions: merge(&[], &shown.facts, generation, at(0)),
+            records: shown.records.clone(),
+            ..RelayPoolStatus::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_verified_stays_so_until_an_answer_or_a_long_silence() {
+        let mut pool = pool();
+        pool.metadata.generation = Some(3);
+        let inputs = Inputs::of(&pool);
+        let good = look(&named(), &inputs).await;
+        let verified = good.shown(&pool, &RelayPoolStatus::default(), at(0));
+        assert!(
+            verified
+                .facts
+                .iter()
+                .all(|fact| fact.status == Status::True)
+        );
+        let silent = look(&named().with_failing("mail.example.net"), &inputs).await;
+        let nobody = named()
+            .with_failing("mail.example.net")
+            .with_failing("203.0.113.10");
+        let nobody = look(&nobody, &inputs).await;
+        let unasked = PoolLook {
+            ehlo: ehlo::unseen(inputs.names()),
+            reverse: Reverse::unseen(inputs.expectation()),
+            troubled: None,
+        };
+        let unnamed = look(&FakeResolver::default(), &inputs).await;
+        let mut half = named().with_failing("203.0.113.10");
+        half.txt.clear();
+        let half = look(&half, &inputs).await;
+        let (yes, no, open) = (Status::True, Status::False, Status::Unknown);
+        for (name, look, troubled, generation, wanted) in [
+            ("nothing is wrong", &good, None, 3, [yes, yes]),
+            ("one name, just now", &silent, Some(100), 3, [yes, yes]),
+            ("nobody, for minutes", &nobody, Some(-199), 3, [yes, yes]),
+            ("no time to look", &unasked, Some(100), 3, [yes, yes]),
+            ("nobody, for long", &nobody, Some(-200), 3, [open, open]),
+            ("the pool was changed", &nobody, Some(100), 2, [open, open]),
+            ("records are gone", &unnamed, None, 3, [no, no]),
+            ("one is gone, one silent", &half, Some(100), 3, [no, yes]),
+        ] {
+            let look = PoolLook {
+                troubled: troubled.map(at),
+                ..look.clone()
+            };
+            let before = stored(&verified, generation);
+            let shown = look.shown(&pool, &before, at(100));
+            let found = shown.facts.clone().map(|fact| fact.status);
+            assert_eq!(found, wanted, "{name}");
+            assert_eq!(look.troubled.is_some(), look.lacks_answers(), "{name}");
+            if wanted == [yes, yes] {
+                assert_eq!(shown, verified, "{name}: nothing is written");
+            }
+        }
+        let fresh = PoolLook {
+            troubled: Some(at(100)),
+            ..nobody
+        };
+        let shown = fresh.shown(&pool, &RelayPoolStatus::default(), at(100));
+        assert_eq!(shown.facts.map(|fact| fact.status), [open, open]);
+    }
+
     #[test]
     fn looks_slow_down_with_the_age_of_the_trouble() {
         let mut pool = pool();
-        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
         let seen = PoolLook::default();
         assert_eq!(unsettled(&pool, &seen, at(0)), UNSETTLED);
         let fact = Fact::new(types::PTR_VERIFIED, Status::False, "RecordMissing", "-");
@@ -212,6 +366,12 @@ mod tests {
                 "{age}"
             );
         }
+        let troubled = PoolLook {
+            troubled: Some(at(99_900)),
+            ..seen.clone()
+        };
+        let soon = unsettled(&pool, &troubled, at(100_000));
+        assert_eq!(soon, Duration::from_secs(25), "answers ceased a while ago");
         let range =
             json!({"hostname": "mail.example.net", "egress": {"addresses": ["203.0.113.0/24"]}});
         pool.spec = serde_json::from_value(range).unwrap();

@@ -117,11 +117,13 @@ fn kept_key(domain: &SendingDomain, key: SigningKey) -> DkimKey {
 
 #[cfg(test)]
 mod tests {
-    use postrider_crds::relay_config::KeyAlgorithm;
     use serde_json::json;
 
     use super::*;
-    use crate::relay_pool::{config, credentials::Senders};
+    use crate::{
+        keys::tests::key_of as key,
+        relay_pool::{config, credentials::Senders},
+    };
 
     fn domain(name: &str, deleted: Option<&str>) -> Arc<SendingDomain> {
         let object = json!({
@@ -130,17 +132,6 @@ mod tests {
             "spec": {"domain": format!("{name}.example"), "poolRef": {"name": "default"}},
         });
         Arc::new(serde_json::from_value(object).unwrap())
-    }
-
-    fn key(domain: &str, selector: &str, state: KeyState) -> DkimKey {
-        DkimKey {
-            secret: selector.into(),
-            sending_domain: domain.into(),
-            selector: selector.parse().unwrap(),
-            algorithm: KeyAlgorithm::Ed25519,
-            life: Life::new(Timestamp::UNIX_EPOCH, None).at(state, Timestamp::UNIX_EPOCH),
-            private_key: format!("PEM of {selector}").into(),
-        }
     }
 
     #[test]

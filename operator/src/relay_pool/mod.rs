@@ -12,6 +12,7 @@ pub mod credentials;
 pub mod dns;
 pub mod domains;
 pub mod ehlo;
+mod joining;
 mod kept_keys;
 pub mod keyring;
 pub mod loaded;

@@ -24,7 +24,7 @@ use super::{
     observe::{Observation, suppression_shard},
     status,
 };
-use crate::{events::Notice, names};
+use crate::{events::Notice, names, refusal::Refusal};
 
 /// Largest document: an object may have 1 MiB in all, base64 and metadata not counted.
 pub const MAX_DOCUMENT: usize = 900 * 1024;
@@ -42,6 +42,8 @@ pub struct Plan {
     pub rendered: Rendered,
     /// Digest over all that has been rendered.
     pub config_digest: String,
+    /// Documents that do not fit their objects.
+    pub too_large: Vec<String>,
     /// The status.
     pub status: RelayPoolStatus,
     /// Transitions worth telling.
@@ -111,7 +113,7 @@ pub fn plan(seen: &Observation) -> Plan {
         shards: keyrings.shards,
         members: members(seen, replicas),
     };
-    let verdict = status::judge(seen, &documents.too_large, &rendered, replicas);
+    let verdict = status::judge(seen, &documents.too_large, &rendered, None);
     Plan {
         children: Children {
             service_account: build::service_account(pool),
@@ -124,10 +126,24 @@ pub fn plan(seen: &Observation) -> Plan {
         },
         withdrawals,
         config_digest: digest_over(&rendered),
+        too_large: documents.too_large,
         rendered,
         look_again: look_again(seen, verdict.queue_in, waiting),
         status: verdict.status,
         notices: verdict.notices,
+    }
+}
+
+impl Plan {
+    /// The same, with a status that says that one of the objects is refused.
+    #[must_use]
+    pub fn refused(self, seen: &Observation, refusal: &Refusal) -> Self {
+        let verdict = status::judge(seen, &self.too_large, &self.rendered, Some(refusal));
+        Self {
+            status: verdict.status,
+            notices: verdict.notices,
+            ..self
+        }
     }
 }
 

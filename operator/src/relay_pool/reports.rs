@@ -3,7 +3,7 @@
 //! Flow: at the start every pod is asked, before pools are judged. Then the schedule ([`schedule`])
 //! says which pods are due; each is asked over its admin API with
 //! mutual TLS by the pool's own CA. A changed answer wakes the pool, and its domains and lists when
-//! it is about documents.
+//! it is about documents. Members that have just joined are then told of standing orders ([`joining`]).
 //!
 //! Guarantees: a pod that does not answer within [`ANSWER_TIMEOUT`] counts as silent, never as
 //! agreeing.
@@ -14,7 +14,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use http_body_util::Full;
-use hyper::{Request, StatusCode};
+use hyper::{Request, StatusCode, body::Bytes};
 use kube::ResourceExt as _;
 use postrider_crds::{
     MemberConfig, RelayPool,
@@ -27,7 +27,7 @@ use self::schedule::{Awaited, Schedule};
 use super::{
     admin_client::{self, ClientError},
     apply::wake_dependants,
-    certificates,
+    certificates, joining,
     loaded::{PodReport, PoolKey, PoolState},
     observe,
     status::config_of,
@@ -43,7 +43,7 @@ const PARALLEL: usize = 16;
 
 /// Why a relay gave no report.
 #[derive(Debug, thiserror::Error)]
-enum AskError {
+pub(super) enum AskError {
     #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
     Timeout,
     #[error("connection: {0}")]
@@ -60,6 +60,40 @@ enum AskError {
     OtherPod(String),
     #[error("the pool's certificates cannot be used: {0}")]
     Certificates(String),
+    #[error("it has no address, or did not answer just before")]
+    Silent,
+}
+
+/// The way into the relays of a pool.
+pub(super) struct Door {
+    /// The name they prove.
+    server: String,
+    connector: TlsConnector,
+}
+
+impl Door {
+    /// What the relay at `address` answers to `request`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer 200 within [`ANSWER_TIMEOUT`].
+    pub(super) async fn answer(
+        &self,
+        address: Option<IpAddr>,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Bytes, AskError> {
+        let address = address.ok_or(AskError::Silent)?;
+        let exchange = async {
+            let stream = TcpStream::connect((address, ports::ADMIN)).await?;
+            let answer = admin_client::exchange(stream, &self.server, &self.connector, request);
+            match answer.await? {
+                (StatusCode::OK, body) => Ok(body),
+                (status, _) => Err(AskError::Status(status)),
+            }
+        };
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, exchange).await;
+        answer.unwrap_or(Err(AskError::Timeout))
+    }
 }
 
 /// One pod to ask.
@@ -79,9 +113,11 @@ pub async fn run(ctx: Arc<Context>) {
         return;
     }
     let mut schedule = Schedule::default();
+    let mut tried: HashMap<PoolKey, Duration> = HashMap::new();
     let mut connectors = Connectors::new();
     loop {
         ask_due(&ctx, &mut schedule, &mut connectors).await;
+        welcome(&ctx, &mut tried, &mut connectors).await;
         ctx.start.relays_asked();
         let pause = tokio::time::sleep(TICK);
         if ctx.stop.run_until_cancelled(pause).await.is_none() {
@@ -95,16 +131,44 @@ async fn ask_due(ctx: &Context, schedule: &mut Schedule, connectors: &mut Connec
     let visits = due(ctx, schedule);
     let mut ready = Vec::with_capacity(visits.len());
     for visit in visits {
-        match connector(ctx, &visit.pool, connectors) {
-            Ok(connector) => ready.push((visit, connector)),
+        match door(ctx, &visit.pool, connectors) {
+            Ok(door) => ready.push((visit, door)),
             Err(error) => tracing::debug!(pod = visit.pod, %error, "relay not asked"),
         }
     }
     stream::iter(ready)
-        .for_each_concurrent(PARALLEL, |(visit, connector)| {
-            ask_one(ctx, visit, connector)
-        })
+        .for_each_concurrent(PARALLEL, |(visit, door)| ask_one(ctx, visit, door))
         .await;
+}
+
+/// Tells members that join of standing orders, and notes which have gone.
+async fn welcome(
+    ctx: &Context,
+    tried: &mut HashMap<PoolKey, Duration>,
+    connectors: &mut Connectors,
+) {
+    let now = ctx.clock.monotonic();
+    let pools = ctx.stores.pools.state();
+    let staying = pools
+        .iter()
+        .filter(|pool| pool.metadata.deletion_timestamp.is_none());
+    for pool in staying {
+        let key = observe::key(pool);
+        if !joining::is_due(ctx, pool) {
+            tried.remove(&key);
+            continue;
+        }
+        let last = tried.get(&key).copied();
+        if last.is_some_and(|last| now.saturating_sub(last) < joining::AGAIN) {
+            continue;
+        }
+        tried.insert(key, now);
+        joining::note_absent(ctx, pool).await;
+        match door(ctx, pool, connectors) {
+            Ok(door) => joining::hand_on(ctx, pool, &door).await,
+            Err(error) => tracing::debug!(pool = pool.name_any(), %error, "relays not told"),
+        }
+    }
 }
 
 /// The pods that are due.
@@ -155,7 +219,7 @@ fn settled(state: &PoolState) -> bool {
         })
 }
 
-async fn ask_one(ctx: &Context, visit: Visit, connector: TlsConnector) {
+async fn ask_one(ctx: &Context, visit: Visit, door: Door) {
     let Visit {
         pool,
         pod,
@@ -163,12 +227,7 @@ async fn ask_one(ctx: &Context, visit: Visit, connector: TlsConnector) {
         address,
     } = visit;
     let key = observe::key(&pool);
-    let server = names::admin_server_name(&key.namespace, &key.name);
-    let answer = match tokio::time::timeout(ANSWER_TIMEOUT, ask(address, server, connector)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(AskError::Timeout),
-    };
-    let answer = answer.and_then(|report| {
+    let answer = ask(address, &door).await.and_then(|report| {
         if report.pod == pod {
             Ok(report)
         } else {
@@ -191,14 +250,18 @@ async fn ask_one(ctx: &Context, visit: Visit, connector: TlsConnector) {
     }
 }
 
-async fn ask(address: IpAddr, server: String, connector: TlsConnector) -> Result<Report, AskError> {
-    let stream = TcpStream::connect((address, ports::ADMIN)).await?;
+async fn ask(address: IpAddr, door: &Door) -> Result<Report, AskError> {
     let request = Request::get("/v1/report").body(Full::default())?;
-    let (status, body) = admin_client::exchange(stream, &server, &connector, request).await?;
-    if status != StatusCode::OK {
-        return Err(AskError::Status(status));
-    }
-    Ok(serde_json::from_slice(&body)?)
+    let answer = door.answer(Some(address), request).await?;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+fn door(ctx: &Context, pool: &RelayPool, connectors: &mut Connectors) -> Result<Door, AskError> {
+    let PoolKey { namespace, name } = observe::key(pool);
+    Ok(Door {
+        server: names::admin_server_name(&namespace, &name),
+        connector: connector(ctx, pool, connectors)?,
+    })
 }
 
 fn connector(

@@ -15,12 +15,13 @@ use postrider_crds::{
 };
 
 use super::{
-    build::SPOOL, certificates::Submission, ehlo, loaded::Rendered, observe::Observation, reverse,
+    build::SPOOL, certificates::Submission, dns::Shown, loaded::Rendered, observe::Observation,
 };
 use crate::{
     conditions::{Fact, Progress, Status, has, merge, with_progress},
     events::{Notice, Severity},
     names,
+    refusal::Refusal,
 };
 
 /// The depth of the queue is written no more often.
@@ -34,13 +35,14 @@ pub(super) struct Verdict {
     pub(super) queue_in: Option<Duration>,
 }
 
-/// Judges `seen` in the light of what was just rendered.
+/// Judges `seen` in the light of what was just rendered, and of what has come of writing it.
 pub(super) fn judge(
     seen: &Observation,
     too_large: &[String],
     rendered: &Rendered,
-    replicas: i32,
+    refusal: Option<&Refusal>,
 ) -> Verdict {
+    let replicas = seen.pool.spec.replicas;
     let before = seen.pool.status.clone().unwrap_or_default();
     let members = members(seen, rendered);
     let ready = members
@@ -58,21 +60,27 @@ pub(super) fn judge(
         members: &members,
     };
 
-    let records = seen.look.records(&seen.pool, &before.records);
+    let Shown { records, facts } = seen.look.shown(&seen.pool, &before, seen.now);
+    let [ehlo, ptr] = facts;
     let facts = vec![
         view.available(),
         view.progressing(),
         view.config_applied(),
         spools_retained(&retained),
-        ehlo::verified(&records, &seen.look.ehlo),
-        reverse::verified(&seen.look.reverse),
+        ehlo,
+        ptr,
     ];
-    let (ready, progress) = view.ready(&facts);
+    let (ready, progress) = match refusal {
+        Some(refusal) => (refusal.ready(), refusal.progress),
+        None => view.ready(&facts),
+    };
     let facts = with_progress([vec![ready], facts].concat(), progress);
     let generation = seen.pool.metadata.generation.unwrap_or(0);
     let conditions = merge(&before.conditions, &facts, generation, seen.now);
     let (queue, queue_in) = queue(seen, &before);
-    let notices = notices(&before, &facts);
+    let mut notices = notices(&before, &facts);
+    let untold = refusal.filter(|refusal| !refusal.is_told(&before.conditions));
+    notices.extend(untold.map(Refusal::notice));
     let status = RelayPoolStatus {
         observed_generation: Some(generation),
         conditions,

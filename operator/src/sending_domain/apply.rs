@@ -5,22 +5,25 @@
 //! name that depends on the object and the keys there are alone, and is created, never applied: a
 //! second attempt collides and changes nothing. A step is written only onto the version of the
 //! Secret it was planned on; where somebody was faster, all is planned anew. Nobody waits for a key to
-//! be made ([`super::makers`]): until it is, everything else is written.
+//! be made ([`super::makers`]): until it is, everything else is written. Where a new key is
+//! refused, the status tells that beside all the rest; where a step is, it stays what it was but for that.
 
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{Resource as _, ResourceExt as _};
-use postrider_crds::{Selector, SendingDomain, condition::reasons};
+use postrider_crds::{Selector, SendingDomain, SendingDomainStatus, condition::reasons};
 
 use super::{
     makers::Urgency,
     observe::{self, Read},
-    plan::{NewKey, Plan},
+    plan::{GENERATE_KEY, NewKey, Plan},
 };
 use crate::{
     Context, Error,
     error::Retry,
+    events::Notice,
     keys::{DkimKey, Life},
     names::DOMAIN_MANAGER,
+    refusal::Refusal,
 };
 
 /// Writes `plan` for `domain`.
@@ -56,26 +59,53 @@ pub async fn apply(domain: &SendingDomain, plan: &Plan, ctx: &Context) -> Result
             return Err(Error::Stale { object });
         }
     }
+    let (status, notices) = match &keys {
+        Keys::Refused(refusal, _) => refusal_shown(domain, plan, refusal, ctx),
+        Keys::Awaited | Keys::Written => (plan.status.clone(), plan.notices.clone()),
+    };
     let current = domain.status.as_ref();
     ctx.writer
-        .status(DOMAIN_MANAGER, domain, current, &plan.status)
+        .status(DOMAIN_MANAGER, domain, current, &status)
         .await?;
     let reference = reference(domain);
-    for notice in &plan.notices {
-        if keys == Keys::Written || notice.reason != reasons::KEYS_GENERATED {
+    for notice in &notices {
+        if !matches!(keys, Keys::Awaited) || notice.reason != reasons::KEYS_GENERATED {
             ctx.events.publish(notice, &reference).await;
         }
     }
-    Ok(())
+    match keys {
+        Keys::Refused(_, error) => Err(error),
+        Keys::Awaited | Keys::Written => Ok(()),
+    }
+}
+
+/// Status and events of `plan`, of which a key is refused.
+fn refusal_shown(
+    domain: &SendingDomain,
+    plan: &Plan,
+    refusal: &Refusal,
+    ctx: &Context,
+) -> (SendingDomainStatus, Vec<Notice>) {
+    let mut status = plan.status.clone();
+    let before = domain.status.as_ref();
+    let before = before.map_or(&[][..], |status| &status.conditions);
+    let generation = domain.metadata.generation.unwrap_or_default();
+    refusal.show(&mut status.conditions, before, generation, ctx.steady_now());
+    let others = plan.notices.iter().filter(|n| n.action != GENERATE_KEY);
+    let untold = Some(refusal).filter(|refusal| !refusal.is_told(before));
+    let notices = others.cloned().chain(untold.map(Refusal::notice));
+    (status, notices.collect())
 }
 
 /// How far the keys are that a plan wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keys {
     /// They are being made; the domain is woken afterwards.
     Awaited,
     /// Their Secrets exist.
     Written,
+    /// The API server refuses one, which keeps nobody from the rest of the plan: it does not depend
+    /// on it.
+    Refused(Refusal, Error),
 }
 
 /// Creates the Secrets of the keys that `plan` wants, once all are made.
@@ -92,7 +122,12 @@ async fn write_keys(domain: &SendingDomain, plan: &Plan, ctx: &Context) -> Resul
             name: new.secret.clone(),
             problem: error.to_string(),
         })?;
-        write_key(domain, new, private_key, ctx).await?;
+        if let Err(error) = write_key(domain, new, private_key, ctx).await {
+            return match error.refusal() {
+                Some(refusal) => Ok(Keys::Refused(refusal, error)),
+                None => Err(error),
+            };
+        }
     }
     Ok(Keys::Written)
 }

@@ -38,6 +38,9 @@ const QUICKEST: Duration = Duration::from_secs(5);
 /// Longest wait while something is missing.
 const SLOWEST: Duration = Duration::from_secs(60);
 
+/// The action of events that tell of a key that is about to be made.
+pub(super) const GENERATE_KEY: &str = "GenerateKey";
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -187,7 +190,7 @@ fn notices(
         notices.push(Notice {
             severity: Severity::Normal,
             reason: reasons::KEYS_GENERATED,
-            action: "GenerateKey",
+            action: GENERATE_KEY,
             note: format!(
                 "making the {} key in Secret {}",
                 crate::keys::algorithm_name(key.algorithm),

@@ -24,8 +24,10 @@ use postrider_crds::{
         Report,
     },
 };
+use postrider_operator::conditions::Progress;
 use postrider_operator::dns::reverse::{Expectation, Reverse};
 use postrider_operator::keys::{DkimKey, KeyState, Life};
+use postrider_operator::refusal::Refusal;
 use postrider_operator::relay_pool::{
     certificates::{Certificates, Submission, TlsProblem},
     credentials::Senders,
@@ -187,6 +189,43 @@ fn a_fresh_pool_says_all_it_knows_and_is_not_done() {
             "Reconciling=True/MembersStarting",
         ]
     );
+}
+
+#[test]
+fn a_refused_object_is_told_once_beside_all_that_is() {
+    let mut seen = answering(running(2));
+    let refusal = Refusal {
+        reason: reasons::OBJECT_INVALID,
+        message: "cannot apply StatefulSet default: spec.template: no; correct it".into(),
+        progress: Progress::Stalled,
+    };
+    let told = plan(&seen).refused(&seen, &refusal);
+    let found = conditions(&told.status);
+    for wanted in [
+        "Ready=False/ObjectInvalid",
+        "Available=True/MembersAvailable",
+        "ConfigApplied=True/Applied",
+        "Stalled=True/ObjectInvalid",
+    ] {
+        assert!(
+            found.iter().any(|c| c == wanted),
+            "{wanted} not in {found:?}"
+        );
+    }
+    assert!(
+        !found.iter().any(|c| c.starts_with("Reconciling")),
+        "{found:?}"
+    );
+    assert_eq!(told.status.conditions[0].message, refusal.message);
+    let notices = |plan: &Plan| {
+        let invalid = plan.notices.iter().filter(|n| n.reason == refusal.reason);
+        invalid.count()
+    };
+    assert_eq!(notices(&told), 1);
+    Arc::make_mut(&mut seen.pool).status = Some(told.status.clone());
+    let again = plan(&seen).refused(&seen, &refusal);
+    assert_eq!((notices(&again), &again.status), (0, &told.status));
+    has(&seen, &["Ready=True/Ready"]);
 }
 
 #[test]

@@ -6,7 +6,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +20,7 @@ use hickory_resolver::{
     net::{DnsError, NetError, NoRecords, runtime::TokioRuntimeProvider},
 };
 use postrider_crds::DomainName;
-use rustls::crypto::aws_lc_rs;
+use postrider_process::no_tls;
 
 /// Longest a lookup takes, all servers and retries together.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -91,17 +90,6 @@ pub trait Resolver: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct DnsResolver {
     resolver: TokioResolver,
-}
-
-/// TLS settings that trust nobody. Servers are asked over UDP and TCP only; without settings of our
-/// own the library insists on the system's certificate authorities, and an image from scratch has
-/// none.
-fn no_tls() -> rustls::ClientConfig {
-    rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc speaks the default versions")
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth()
 }
 
 impl DnsResolver {

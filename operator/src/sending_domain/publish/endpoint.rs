@@ -8,7 +8,7 @@ use kube::{CustomResource, Resource as _, ResourceExt as _};
 use postrider_crds::{PublishedRecord, RecordType, SendingDomain, digest};
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Error, names::DOMAIN_MANAGER};
+use crate::{Context, Error, names::DOMAIN_MANAGER, refusal::Refusal};
 
 /// Time the records may be cached, in seconds.
 const TTL: i64 = 300;
@@ -49,14 +49,14 @@ pub struct Endpoint {
 }
 
 /// What came of an apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Applied {
     /// It is as wanted.
     Done,
     /// The cluster does not know the kind.
     NotInstalled,
-    /// The operator may not.
-    Forbidden,
+    /// The API server does not take it.
+    Refused(Refusal),
     /// The object is somebody else's.
     Foreign,
 }
@@ -74,7 +74,7 @@ pub(super) fn name(domain: &SendingDomain) -> String {
 ///
 /// # Errors
 ///
-/// When the API server does not answer, or refuses for a reason other than those of [`Applied`].
+/// When the API server does not answer.
 pub(super) async fn apply(
     domain: &SendingDomain,
     records: &[PublishedRecord],
@@ -118,10 +118,10 @@ fn refused(error: Error) -> Result<Applied, Error> {
     if error.is_not_found() {
         return Ok(Applied::NotInstalled);
     }
-    if error.reason() == "Forbidden" {
-        return Ok(Applied::Forbidden);
+    match error.refusal() {
+        Some(refusal) => Ok(Applied::Refused(refusal)),
+        None => Err(error),
     }
-    Err(error)
 }
 
 fn is_ours(live: &DNSEndpoint, domain: &SendingDomain) -> bool {

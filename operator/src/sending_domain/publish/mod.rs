@@ -29,6 +29,7 @@ use crate::{
     conditions::{self, Fact, Status},
     events::{Notice, Severity},
     names::DOMAIN_MANAGER,
+    refusal::Refusal,
     stores,
 };
 
@@ -119,7 +120,13 @@ async fn leave_former_target(
     let publish = observation.spec.publish.as_ref();
     if before.dns_endpoint.is_some() && publish.is_none_or(|p| p.dns_endpoint.is_none()) {
         // Not installed any more, or somebody else's by now: nothing of ours is left.
-        endpoint::apply(domain, &[], ctx).await?;
+        let applied = endpoint::apply(domain, &[], ctx).await?;
+        if let Applied::Refused(Refusal { message, .. }) = applied
+            && !abandoned(domain)
+        {
+            let reason = reasons::PUBLISHER_REFUSED;
+            return Ok(Some(Trouble { reason, message }));
+        }
     }
     let Some(former) = &before.rfc2136 else {
         return Ok(None);
@@ -184,10 +191,7 @@ impl Work<'_> {
                 reasons::PUBLISHER_NOT_INSTALLED,
                 "the cluster has no kind DNSEndpoint; install external-dns with its CRD, or take spec.publish.dnsEndpoint out".to_owned(),
             ),
-            Applied::Forbidden => (
-                reasons::PUBLISHER_REFUSED,
-                "the operator may not write dnsendpoints; its Role needs that right, as in the chart".to_owned(),
-            ),
+            Applied::Refused(refusal) => (reasons::PUBLISHER_REFUSED, refusal.message),
             Applied::Foreign => (
                 reasons::RECORD_CONFLICT,
                 format!("DNSEndpoint {name} is not ours; delete or rename it"),
