@@ -69,13 +69,8 @@ impl State {
                 *progress = Progress::Suppressed;
             }
         }
-        let leg = LegState {
-            attempts: 0,
-            delay_warned: false,
-            due: whole_micros(accepted),
-        };
         Self {
-            legs: vec![leg; Outline::of(envelope).legs.len()],
+            legs: vec![LegState::first(accepted); Outline::of(envelope).legs.len()],
             recipients,
         }
     }
@@ -132,6 +127,17 @@ impl State {
             }
         }
         pending
+    }
+}
+
+impl LegState {
+    /// The state of a leg of a message just accepted: due at once.
+    pub(crate) fn first(accepted: Timestamp) -> Self {
+        Self {
+            attempts: 0,
+            delay_warned: false,
+            due: whole_micros(accepted),
+        }
     }
 }
 

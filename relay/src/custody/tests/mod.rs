@@ -14,6 +14,7 @@ mod orders_model;
 mod pacing;
 mod queue_model;
 mod reopening;
+mod version3;
 
 use std::sync::{
     Arc, Mutex,
@@ -99,7 +100,7 @@ fn start() -> Timestamp {
 fn limits() -> Limits {
     Limits {
         free_space_mark: 4096,
-        segment_bytes: 1500,
+        segment_bytes: 1100,
         hot_bytes: 1200,
         // Real time, which these tests do not spend.
         result_wait: Duration::ZERO,

@@ -16,12 +16,12 @@ use super::{
 use crate::ports::simulated_disk::Failure;
 
 /// A spool that was opened and wholly restored.
-struct Reopened {
-    spool: Spool,
-    queue: Queue,
+pub(super) struct Reopened {
+    pub(super) spool: Spool,
+    pub(super) queue: Queue,
 }
 
-fn reopen(disk: &SimulatedDisk) -> Reopened {
+pub(super) fn reopen(disk: &SimulatedDisk) -> Reopened {
     let random = Counting(AtomicU64::new(disk.calls()));
     let disk = Arc::new(disk.clone());
     let (mut spool, mut recovery) = Spool::open(disk, Arc::new(random), 1 << 20).unwrap();
