@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use postrider_crds::DomainName;
 
 use super::RecipientResult;
-use crate::mail::Envelope;
+use crate::mail::{Envelope, Priority};
 
 /// The state of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub(crate) struct Outline<'a> {
     pub(crate) legs: Vec<&'a DomainName>,
     /// The leg of each recipient. Empty: all have leg 0.
     pub(crate) leg_of: Vec<u32>,
+    /// How urgent it is among the tenant's.
+    pub(crate) priority: Priority,
 }
 
 impl State {
@@ -162,6 +164,7 @@ impl<'a> Outline<'a> {
             domain: &envelope.domain,
             legs: Vec::new(),
             leg_of: Vec::new(),
+            priority: envelope.priority,
         };
         if let [only] = envelope.recipients.as_slice() {
             outline.legs.push(only.mailbox.domain());

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     custody::state::{LegState, Progress, State},
-    mail::MessageId,
+    mail::{MessageId, Priority},
 };
 
 /// Most bytes a number takes.
@@ -40,6 +40,10 @@ pub(super) fn put_text(bytes: &mut Vec<u8>, text: &str) {
 
 pub(super) fn put_id(bytes: &mut Vec<u8>, id: MessageId) {
     bytes.extend(id.to_u128().to_le_bytes());
+}
+
+pub(super) fn put_priority(bytes: &mut Vec<u8>, priority: Priority) {
+    put_signed(bytes, priority.number().into());
 }
 
 /// A time of the message, in microseconds since the millisecond that its id names.
@@ -190,6 +194,10 @@ impl<'a> Reader<'a> {
     pub(super) fn time(&mut self, id: MessageId) -> Option<Timestamp> {
         let micros = epoch(id).checked_add(self.signed()?)?;
         Timestamp::from_microsecond(micros).ok()
+    }
+
+    pub(super) fn priority(&mut self) -> Option<Priority> {
+        Priority::new(i8::try_from(self.signed()?).ok()?)
     }
 
     pub(super) fn id(&mut self) -> Option<MessageId> {

@@ -18,8 +18,8 @@ use postrider_crds::DomainName;
 
 use super::{
     codec::{
-        Reader, number_of, put_flagged, put_id, put_length, put_number, put_state, put_text,
-        put_time,
+        Reader, number_of, put_flagged, put_id, put_length, put_number, put_priority, put_state,
+        put_text, put_time,
     },
     record::{Head, Record},
     tables,
@@ -30,7 +30,7 @@ use crate::{
         orders::Orders,
         state::{Outline, Progress, State, whole_micros},
     },
-    mail::MessageId,
+    mail::{MessageId, Priority},
 };
 
 /// The index of one segment.
@@ -68,6 +68,7 @@ pub(crate) struct Indexed {
     pub(crate) length: u32,
     pub(crate) state: State,
     tenant: u32,
+    priority: Priority,
     /// One more than its number, 0 for none.
     domain: u32,
     legs: Vec<u32>,
@@ -179,6 +180,7 @@ impl Index {
             length,
             state: head.state.clone(),
             tenant: names.tenant(outline.tenant),
+            priority: outline.priority,
             domain: outline.domain.as_ref().map_or(0, |d| names.domain(d) + 1),
             legs: outline.legs.iter().map(|d| names.domain(d)).collect(),
             leg_of: match outline.legs.len() {
@@ -229,6 +231,7 @@ impl Index {
             domain: own,
             legs: legs.collect::<Option<_>>()?,
             leg_of: message.leg_of.clone(),
+            priority: message.priority,
         })
     }
 
@@ -487,6 +490,7 @@ impl Indexed {
         for number in [self.offset, self.length, self.tenant] {
             put_number(bytes, number);
         }
+        put_priority(bytes, self.priority);
         put_flagged(bytes, self.domain, self.moved);
         for list in [&self.legs, &self.leg_of] {
             put_length(bytes, list.len());
@@ -500,13 +504,14 @@ impl Indexed {
     fn decode(reader: &mut Reader<'_>, id: MessageId) -> Option<Self> {
         let accepted = reader.time(id)?;
         let (offset, length) = (reader.small()?, reader.small()?);
-        let tenant = reader.small()?;
+        let (tenant, priority) = (reader.small()?, reader.priority()?);
         let (domain, moved) = reader.flagged()?;
         let message = Self {
             accepted,
             offset,
             length,
             tenant,
+            priority,
             domain,
             moved,
             legs: reader.list(Reader::small)?,

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use postrider_crds::Mailbox;
 
 use super::{
-    codec::{Reader, put_id, put_length, put_state, put_text, put_time},
+    codec::{Reader, put_id, put_length, put_priority, put_state, put_text, put_time},
     record::Head,
 };
 use crate::{
     custody::state::{LegState, Outline, Progress, State},
-    mail::{BodyKind, Envelope, MessageId, Recipient, ReturnPath},
+    mail::{BodyKind, Envelope, MessageId, Priority, Recipient, ReturnPath},
 };
 
 /// The return path is null; else it follows.
@@ -27,8 +27,10 @@ const DOMAIN_OF_RETURN_PATH: u8 = 4;
 const OWN_DOMAIN: u8 = 8;
 /// The state follows; else it is the one a message begins with.
 const STATE: u8 = 16;
+/// The priority follows; else it is 0.
+const PRIORITY: u8 = 32;
 /// All of them.
-const FLAGS: u8 = 31;
+const FLAGS: u8 = 63;
 
 /// Appends all of a message but its body, which goes behind it to the end of the record.
 pub(super) fn put_message(bytes: &mut Vec<u8>, message: &Head) {
@@ -37,6 +39,9 @@ pub(super) fn put_message(bytes: &mut Vec<u8>, message: &Head) {
     put_id(bytes, message.id);
     bytes.push(flags);
     put_time(bytes, message.id, message.accepted);
+    if flags & PRIORITY != 0 {
+        put_priority(bytes, envelope.priority);
+    }
     if let ReturnPath::Mailbox(mailbox) = &envelope.return_path {
         put_mailbox(bytes, mailbox);
     }
@@ -73,7 +78,11 @@ fn flags_of(message: &Head) -> u8 {
         true => 0,
         false => STATE,
     };
-    domain | return_path | body | state
+    let priority = match envelope.priority.is_usual() {
+        true => 0,
+        false => PRIORITY,
+    };
+    domain | return_path | body | state | priority
 }
 
 /// Whether the state is the one a message accepted then begins with.
@@ -122,6 +131,10 @@ pub(super) fn head(
 }
 
 fn envelope(reader: &mut Reader<'_>, flags: u8) -> Option<Envelope> {
+    let priority = match flags & PRIORITY {
+        0 => Priority::default(),
+        _ => reader.priority()?,
+    };
     let return_path = match flags & NULL_RETURN_PATH {
         0 => ReturnPath::Mailbox(reader.text()?.parse().ok()?),
         _ => ReturnPath::Null,
@@ -148,5 +161,6 @@ fn envelope(reader: &mut Reader<'_>, flags: u8) -> Option<Envelope> {
         body_kind,
         domain,
         tenant,
+        priority,
     })
 }
