@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::{
     Place, Segment, Spool, Sync,
     format::{Framing, SEGMENT_HEADER, Stretch, scan_from},
-    record::{self, Encoded, Head, INDEX, Record, TRAILER},
+    record::{self, Encoded, Head, Record},
     segment_name,
 };
 use crate::{
@@ -145,7 +145,7 @@ impl Spool {
         let bytes = Bytes::from(bytes);
         for stretch in scan_from(&bytes, 0, job.framing) {
             match stretch {
-                Stretch::Record(found) if matches!(found.kind, INDEX | TRAILER) => {}
+                Stretch::Record(found) if record::is_about_nothing(found.kind) => {}
                 Stretch::Record(found) => {
                     let offset = job.at + found.whole.start as u64;
                     let payload = bytes.slice(found.payload);

@@ -8,7 +8,10 @@
 
 use std::ops::Range;
 
-use super::codec::{Reader, put_number};
+use super::{
+    codec::{Reader, put_number},
+    record::PADDING,
+};
 
 /// First bytes of every segment.
 const MAGIC: [u8; 8] = *b"POSTRSEG";
@@ -175,6 +178,29 @@ impl Framing {
         let mut bytes = Vec::new();
         self.put_header(&mut bytes, 0, length, 0);
         bytes.len()
+    }
+
+    /// A record without meaning of exactly so many bytes; empty where there is none of that size.
+    pub(crate) fn padding(&self, bytes: usize) -> Vec<u8> {
+        let header = u32::try_from(bytes).map_or(0, |whole| self.header_length(whole));
+        // A shorter payload may have a shorter length.
+        let sized = |payload: &usize| {
+            let length = u32::try_from(*payload).ok();
+            length.is_some_and(|length| self.header_length(length) + payload == bytes)
+        };
+        let candidates = [
+            bytes.checked_sub(header),
+            bytes.checked_sub(header.saturating_sub(1)),
+        ];
+        let Some(payload) = candidates.into_iter().flatten().find(sized) else {
+            return Vec::new();
+        };
+        let zeros = vec![0; payload];
+        let mut record = Vec::with_capacity(bytes);
+        let length = u32::try_from(payload).unwrap_or(0);
+        self.put_header(&mut record, PADDING, length, crc32fast::hash(&zeros));
+        record.extend(zeros);
+        record
     }
 
     /// The one record that `bytes` is.

@@ -52,6 +52,8 @@ pub(crate) struct Spool {
     disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
     segment_bytes: u64,
+    /// Bytes that the disk writes at a time.
+    page: u64,
     segments: BTreeMap<u64, Segment>,
     head: Option<Head>,
     next_number: u64,
@@ -140,6 +142,10 @@ pub(crate) enum ReadError {
 
 /// Segments' worth of compaction that may be saved up.
 const CREDIT_SEGMENTS: u64 = 4;
+/// Bytes that file systems write at a time.
+const PAGE: u64 = 4096;
+/// Padding is at most the share of what is synced that is one over this.
+const PADDING_SHARE: u64 = 4;
 /// Messages a segment may speak of before another is begun, so that an index takes some 10 MiB of
 /// memory at most, also where a segment is nothing but short records.
 const INDEXED: usize = 50_000;
@@ -154,7 +160,7 @@ impl Spool {
         let Some(mut head) = self.head.take() else {
             return Err(io::Error::other("spool has no head segment"));
         };
-        match write_records(&mut head, records, sync) {
+        match write_records(&mut head, records, sync, self.page) {
             Ok(places) => {
                 let written = places
                     .iter()
@@ -457,7 +463,22 @@ fn length_of(payload: usize) -> io::Result<u32> {
     u32::try_from(payload).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))
 }
 
-fn write_records(head: &mut Head, records: &[Encoded], sync: Sync) -> io::Result<Vec<Place>> {
+/// What fills the page in which a synced write ends, so that the next one does not write that page
+/// again. Nothing where that is more than a share of what is synced, for it takes room.
+fn padding(head: &Head, end: u64, page: u64) -> Vec<u8> {
+    let room = end.next_multiple_of(page.max(1)) - end;
+    match room * PADDING_SHARE <= end - head.synced {
+        true => head.framing.padding(usize::try_from(room).unwrap_or(0)),
+        false => Vec::new(),
+    }
+}
+
+fn write_records(
+    head: &mut Head,
+    records: &[Encoded],
+    sync: Sync,
+    page: u64,
+) -> io::Result<Vec<Place>> {
     let mut headers = Vec::with_capacity(records.len() * 16);
     let mut ranges = Vec::with_capacity(records.len());
     let mut places = Vec::with_capacity(records.len());
@@ -483,7 +504,13 @@ fn write_records(head: &mut Head, records: &[Encoded], sync: Sync) -> io::Result
             parts.push(&record.body);
         }
     }
+    let padding = match sync {
+        Sync::Now => padding(head, end, page),
+        Sync::Later => Vec::new(),
+    };
+    parts.push(&padding);
     head.file.write_at(head.length, &parts)?;
+    end += padding.len() as u64;
     head.length = end;
     if sync == Sync::Now {
         head.file.sync_data()?;

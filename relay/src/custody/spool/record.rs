@@ -98,6 +98,13 @@ pub(crate) const INDEX: u8 = 7;
 /// Where the index is: see [`super::index`].
 pub(crate) const TRAILER: u8 = 8;
 pub(super) const ORDERS: u8 = 9;
+/// Fills a page: see [`super::Spool`].
+pub(crate) const PADDING: u8 = 10;
+
+/// Whether records of the kind say nothing that the others do not.
+pub(super) const fn is_about_nothing(kind: u8) -> bool {
+    matches!(kind, INDEX | TRAILER | PADDING)
+}
 
 impl Encoded {
     /// Bytes of the payload.

@@ -16,13 +16,13 @@ use std::{
 };
 
 use super::{
-    LOCK, Place, QUARANTINE, Segment, Spool,
+    LOCK, PAGE, Place, QUARANTINE, Segment, Spool,
     format::{
         Framing, OLDEST_VERSION, PAYLOAD_VERSION, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader,
         Stretch, framing_of_first_record, only_record, scan,
     },
     index::{Change, Index, Indexed},
-    record::{self, INDEX, TRAILER},
+    record::{self, INDEX},
     segment_name, trailer, write_index,
 };
 use crate::{
@@ -116,6 +116,7 @@ impl Spool {
             disk,
             random,
             segment_bytes: segment_bytes.min(MAX_SEGMENT_BYTES),
+            page: PAGE.min(segment_bytes / 4),
             head: None,
             next_number,
             abandoned: 0,
@@ -150,7 +151,7 @@ impl Spool {
         let mut length = bytes.len() as u64;
         for stretch in scan(&bytes, framing) {
             match stretch {
-                Stretch::Record(found) if matches!(found.kind, INDEX | TRAILER) => {}
+                Stretch::Record(found) if record::is_about_nothing(found.kind) => {}
                 Stretch::Record(found) => {
                     let whole = found.whole;
                     let payload = bytes.get(found.payload).unwrap_or_default();

@@ -238,6 +238,18 @@ proptest! {
     }
 }
 
+#[test]
+fn padding_is_one_record_of_the_size_that_is_asked_for() {
+    for bytes in 0..5000 {
+        let padding = FRAMING.padding(bytes);
+        let found = FRAMING.only_record(&padding);
+        match bytes {
+            0..12 | 140 => assert!(padding.is_empty(), "{bytes}"),
+            _ => assert_eq!(found.map(|found| found.whole), Some(0..bytes)),
+        }
+    }
+}
+
 /// Bytes that a scan speaks of.
 fn covered(bytes: &[u8], framing: Framing) -> usize {
     let stretches = scan(bytes, framing).into_iter();
