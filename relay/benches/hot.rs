@@ -14,7 +14,7 @@ use postrider_crds::relay_config::{
 use postrider_relay::{
     config::{Pod, Settings},
     identity::Signer,
-    mail::MessageId,
+    mail::{MessageId, Priority},
     submission::{Action, Arrival, Door, Headers, Message, Session, Transmission, stamp},
     transport::Payload,
 };
@@ -135,6 +135,7 @@ fn stamping(c: &mut Criterion) {
         hostname: "mail.example.net",
         transmission: Transmission::Esmtpsa,
         recipient: Some(&recipient),
+        priority: Priority::default(),
     };
     c.bench_function("headers", |b| b.iter(|| Headers::read(&text).unwrap()));
     let headers = Headers::read(&text).unwrap();

@@ -176,14 +176,14 @@ pub enum OpenError {
     },
     /// An older relay wrote it, in a format that is not read any more.
     #[error(
-        "segment {segment} has format version {version}, this relay reads {supported} only; let the relay that wrote it deliver what it holds first"
+        "segment {segment} has format version {version}, this relay reads {supported} and later; let the relay that wrote it deliver what it holds first"
     )]
     OlderFormat {
         /// Name of the segment.
         segment: String,
         /// Its version.
         version: u16,
-        /// The version known.
+        /// The oldest version known.
         supported: u16,
     },
     /// The disk failed.

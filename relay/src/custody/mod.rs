@@ -119,8 +119,8 @@ const OPENING: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// What a record needs beside envelope and body, rounded up.
 const RECORD_OVERHEAD: u64 = 64;
-/// Bytes a recipient and its leg take in a record, JSON quoting of the address included.
-const RECIPIENT_BYTES: u64 = 2048;
+/// Bytes a recipient and its leg take in a record at most, and any other address.
+const RECIPIENT_BYTES: u64 = 512;
 
 /// A leg that was given out, to be loaded. Dropped instead, it is due again a minute later.
 #[derive(Debug)]
@@ -477,7 +477,7 @@ fn prepare(message: NewMessage) -> Result<(Head, Bytes), AcceptError> {
     }
     let bytes = message.body.len() as u64
         + RECORD_OVERHEAD
-        + message.envelope.tenant.len() as u64 * JSON_GROWTH
+        + message.envelope.tenant.len() as u64
         + (recipients as u64 + 2) * RECIPIENT_BYTES;
     if bytes > MAX_PAYLOAD {
         return Err(AcceptError::TooLarge {
@@ -494,9 +494,6 @@ fn prepare(message: NewMessage) -> Result<(Head, Bytes), AcceptError> {
     };
     Ok((head, message.body))
 }
-
-/// Most bytes JSON makes of one.
-const JSON_GROWTH: u64 = 6;
 
 fn report_damage(damage: &Damage, telemetry: &Telemetry) {
     let file = damage.file.as_deref().unwrap_or("kept in its segment");

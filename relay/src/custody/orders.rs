@@ -13,7 +13,7 @@ use postrider_crds::{
     DomainName,
     queue::{Command, Order, Scope, SiteName, Verb},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::OrderError;
 use crate::mail::{MessageId, Site};
@@ -21,8 +21,9 @@ use crate::mail::{MessageId, Site};
 /// Orders in force at a time; the table is written whole at each change, about a kilobyte an order.
 pub(crate) const MAX_ORDERS: usize = 500;
 
-/// Every order in force, as stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Every order in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 pub(crate) struct Orders {
     /// Counts the changes; of two tables the one of the higher revision is in force.
     pub(crate) revision: u64,
@@ -60,6 +61,20 @@ pub(crate) struct Matter<'a> {
 }
 
 impl Orders {
+    /// A table as it was stored.
+    pub(crate) const fn new(revision: u64, last: u64, list: Vec<Order>) -> Self {
+        Self {
+            revision,
+            last,
+            list,
+        }
+    }
+
+    /// The number of the last order that was given.
+    pub(crate) const fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Orders in force, oldest first.
     pub(crate) fn list(&self) -> &[Order] {
         &self.list

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use postrider_crds::DomainName;
 
 use super::RecipientResult;
-use crate::mail::Envelope;
+use crate::mail::{Envelope, Priority};
 
 /// The state of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub(crate) struct Outline<'a> {
     pub(crate) legs: Vec<&'a DomainName>,
     /// The leg of each recipient. Empty: all have leg 0.
     pub(crate) leg_of: Vec<u32>,
+    /// How urgent it is among the tenant's.
+    pub(crate) priority: Priority,
 }
 
 impl State {
@@ -69,13 +71,8 @@ impl State {
                 *progress = Progress::Suppressed;
             }
         }
-        let leg = LegState {
-            attempts: 0,
-            delay_warned: false,
-            due: whole_micros(accepted),
-        };
         Self {
-            legs: vec![leg; Outline::of(envelope).legs.len()],
+            legs: vec![LegState::first(accepted); Outline::of(envelope).legs.len()],
             recipients,
         }
     }
@@ -135,6 +132,17 @@ impl State {
     }
 }
 
+impl LegState {
+    /// The state of a leg of a message just accepted: due at once.
+    pub(crate) fn first(accepted: Timestamp) -> Self {
+        Self {
+            attempts: 0,
+            delay_warned: false,
+            due: whole_micros(accepted),
+        }
+    }
+}
+
 impl Progress {
     /// What a result makes of a pending recipient, or when to try again.
     pub(crate) fn of(result: RecipientResult) -> Result<Self, Timestamp> {
@@ -156,6 +164,7 @@ impl<'a> Outline<'a> {
             domain: &envelope.domain,
             legs: Vec::new(),
             leg_of: Vec::new(),
+            priority: envelope.priority,
         };
         if let [only] = envelope.recipients.as_slice() {
             outline.legs.push(only.mailbox.domain());

@@ -37,10 +37,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::{ConfigWatch, Settings},
     custody::{AcceptError, Committed, Custody, NewMessage},
-    mail::{EnhancedCode, Envelope, MessageId, Recipient, Reply},
+    mail::{EnhancedCode, Envelope, MessageId, Priority, Recipient, Reply},
     ports::{Alarm, Clock, Connection, Random},
     submission::{
-        Action, Arrival, Attempt, Authenticator, Door, Headers, Login, Refusal, Session,
+        Action, Arrival, Attempt, Authenticator, Door, Headers, Login, Proof, Refusal, Session,
         Submission, authorise, stamp,
     },
     suppression::Suppressed,
@@ -207,23 +207,22 @@ impl Intake {
         let domain = authorise(&settings, &submission.login.username, &headers)?;
         let sending = &domain.entry.domain;
         let now = self.parts.clock.wall();
+        let check = |mailbox: &Mailbox| settings.suppression.check(mailbox, sending, now);
         let suppressed: Vec<(usize, Suppressed)> = (submission.recipients.iter().enumerate())
-            .filter_map(|(index, mailbox)| {
-                let found = settings.suppression.check(mailbox, sending, now)?;
-                Some((index, found))
-            })
+            .filter_map(|(index, mailbox)| Some((index, check(mailbox)?)))
             .collect();
         let id = MessageId::new(now, self.random());
-        let recipient = match submission.recipients.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        };
+        let is_only = submission.recipients.len() == 1;
+        let recipient = submission.recipients.first().filter(|_| is_only);
+        let priority = priority(&submission, &headers);
+        submission.message.remove(&headers.priority_fields);
         let arrival = Arrival {
             helo: &submission.helo,
             client: Some(client),
             hostname: &settings.relay.hostname,
             transmission: submission.transmission,
             recipient,
+            priority,
         };
         let name = (id, sending, now);
         stamp(&mut submission.message, &headers, &arrival, name);
@@ -236,6 +235,7 @@ impl Intake {
             body_kind: submission.body_kind,
             domain: Some(sending.clone()),
             tenant: submission.login.tenant,
+            priority,
         };
         let message = NewMessage {
             id,
@@ -282,6 +282,7 @@ impl Intake {
             bytes,
             took,
             client: Some(client),
+            priority: envelope.priority,
         });
         for (index, found) in suppressed {
             if let Some(recipient) = envelope.recipients.get(index) {
@@ -303,6 +304,14 @@ impl Intake {
 fn queued(committed: &Committed) -> Reply {
     let text = format!("queued as {}", committed.id());
     Reply::new(250, EnhancedCode(2, 0, 0), text)
+}
+
+/// The priority of a message: what MAIL said, or else the header field (RFC 6758 §3), from those who
+/// gave a password only: what is let in by its address may hand on what others wrote.
+fn priority(submission: &Submission, headers: &Headers) -> Priority {
+    let tunneled = headers.priority;
+    let tunneled = tunneled.filter(|_| submission.login.proof == Proof::Password);
+    submission.priority.or(tunneled).unwrap_or_default()
 }
 
 /// RFC 5321 §4.2.2: 452 for want of storage, the client keeps the message.

@@ -3,6 +3,8 @@
 use postrider_crds::{DomainName, Mailbox};
 use serde::{Deserialize, Serialize};
 
+use super::Priority;
+
 /// The envelope sender as the client gave it (RFC 5321 §4.1.1.2 reverse-path).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReturnPath {
@@ -28,7 +30,7 @@ pub struct Recipient {
     pub mailbox: Mailbox,
 }
 
-/// What travels beside a body.
+/// What travels beside a body. As JSON it is what spool format 3 has, which knew no priority.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     /// Where failures are reported. Receivers see an address of the return path domain instead.
@@ -43,6 +45,9 @@ pub struct Envelope {
     pub domain: Option<DomainName>,
     /// Whom the message is counted for.
     pub tenant: String,
+    /// How urgent its sender says it is, among the mail of the tenant.
+    #[serde(skip)]
+    pub priority: Priority,
 }
 
 impl ReturnPath {

@@ -2,9 +2,11 @@
 
 mod envelope;
 mod outcome;
+mod priority;
 mod reply;
 
 pub use envelope::{BodyKind, Envelope, Recipient, ReturnPath};
 pub use outcome::{Class, Outcome, Site};
 pub use postrider_crds::MessageId;
+pub use priority::{Priority, PriorityError};
 pub use reply::{EnhancedCode, Reply, ReplyError};

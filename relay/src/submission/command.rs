@@ -6,12 +6,13 @@
 use postrider_crds::Mailbox;
 
 use super::refusal::Refusal;
-use crate::mail::{BodyKind, ReturnPath};
+use crate::mail::{BodyKind, Priority, PriorityError, ReturnPath};
 
 /// Longest command line with its CRLF (RFC 5321 §4.5.3.1.4).
 const MAX_COMMAND: usize = 512;
-/// What extensions add to it: SIZE 26 (RFC 1870 §3), BODY 17 (RFC 6152 §2), AUTH 500 (RFC 4954 §3).
-const MAX_MAIL: usize = MAX_COMMAND + 26 + 17 + 500;
+/// What extensions add to it: SIZE 26 (RFC 1870 §3), BODY 17 (RFC 6152 §2), AUTH 500 (RFC 4954 §3),
+/// MT-PRIORITY 15 (RFC 6710 §3).
+const MAX_MAIL: usize = MAX_COMMAND + 26 + 17 + 500 + 15;
 /// Longest line of an authentication exchange (RFC 4954 §4); no line may be longer.
 pub(super) const MAX_LINE: usize = 12_288;
 /// Longest name a client may give itself: a domain has 255 octets (RFC 5321 §4.5.3.1.2).
@@ -62,6 +63,8 @@ pub(super) struct MailCommand {
     /// Octets announced (RFC 1870 §6.1).
     pub(super) size: Option<u64>,
     pub(super) body: BodyKind,
+    /// How urgent the client says the message is (RFC 6710 §3).
+    pub(super) priority: Option<Priority>,
 }
 
 /// Reads a line without its CRLF.
@@ -181,6 +184,7 @@ fn mail(argument: &str) -> Result<MailCommand, Refusal> {
         from,
         size: None,
         body: BodyKind::SevenBit,
+        priority: None,
     };
     for parameter in parameters.split_ascii_whitespace() {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -190,12 +194,27 @@ fn mail(argument: &str) -> Result<MailCommand, Refusal> {
             ("BODY", value) if value.eq_ignore_ascii_case("8BITMIME") => {
                 command.body = BodyKind::EightBitMime;
             }
+            ("MT-PRIORITY", value) => {
+                command.priority = Some(priority(command.priority, value)?);
+            }
             // RFC 4954 §5: a server may treat any value as `<>`, and this one passes none on.
             ("AUTH", value) if !value.is_empty() => {}
             _ => return Err(unknown_parameter("MAIL FROM", parameter)),
         }
     }
     Ok(command)
+}
+
+/// RFC 6710 §4.1: what is no priority, and a second one, are refused.
+fn priority(known: Option<Priority>, value: &str) -> Result<Priority, Refusal> {
+    let refusal = |text| Refusal::syntax(501, (5, 5, 2), text);
+    if known.is_some() {
+        return Err(refusal(
+            "MAIL FROM holds two MT-PRIORITY; keep one".to_owned(),
+        ));
+    }
+    let told = |error: PriorityError| refusal(format!("MAIL FROM MT-PRIORITY={error}"));
+    value.parse().map_err(told)
 }
 
 fn recipient(argument: &str) -> Result<Mailbox, Refusal> {
@@ -302,6 +321,9 @@ mod tests {
         assert_eq!(routed.from.mailbox().unwrap().to_string(), "c@example.com");
         let quoted = mail_of("MAIL FROM:<\"a>b\"@example.com>");
         assert_eq!(quoted.from.mailbox().unwrap().local(), "\"a>b\"");
+        let urgent = mail_of("MAIL FROM:<> mt-priority=-3 SIZE=1");
+        assert_eq!(urgent.priority, Priority::new(-3));
+        assert_eq!(mail_of("MAIL FROM:<>").priority, None);
         let huge = mail_of("MAIL FROM:<> SIZE=99999999999999999999");
         assert_eq!(huge.size, Some(u64::MAX));
     }
@@ -320,6 +342,18 @@ mod tests {
             ("MAIL FROM:<a>", 553, "has no @"),
             ("MAIL FROM:<> SIZE=x", 501, "SIZE"),
             ("MAIL FROM:<> RET=FULL", 555, "RET=FULL"),
+            ("MAIL FROM:<> MT-PRIORITY", 501, "-9 to 9"),
+            ("MAIL FROM:<> MT-PRIORITY=", 501, "-9 to 9"),
+            ("MAIL FROM:<> MT-PRIORITY=10", 501, "\"10\""),
+            ("MAIL FROM:<> MT-PRIORITY=-10", 501, "\"-10\""),
+            ("MAIL FROM:<> MT-PRIORITY=+1", 501, "\"+1\""),
+            ("MAIL FROM:<> MT-PRIORITY=-0", 501, "\"-0\""),
+            ("MAIL FROM:<> MT-PRIORITY=high", 501, "\"high\""),
+            (
+                "MAIL FROM:<> MT-PRIORITY=1 mt-priority=1",
+                501,
+                "two MT-PRIORITY",
+            ),
             ("MAIL FROM:<> BODY=BINARYMIME", 555, "BINARYMIME"),
             ("MAIL FROM:<> SMTPUTF8", 555, "SMTPUTF8"),
             ("RCPT TO:<>", 553, "RCPT TO"),

@@ -3,12 +3,14 @@
 //! Promises: strict where two readers could disagree: a line that is no header field refuses the
 //! message, and fields are counted by their exact name, so a second From cannot hide.
 
+use std::ops::Range;
+
 use mail_parser::{Address, HeaderName, MessageParser};
 use memchr::memchr;
 use postrider_crds::Mailbox;
 
 use super::refusal::Refusal;
-use crate::telemetry::RejectReason;
+use crate::{mail::Priority, telemetry::RejectReason};
 
 /// What the door needs to know of a message's headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,11 @@ pub struct Headers {
     pub has_date: bool,
     /// Whether there is a Message-ID.
     pub has_message_id: bool,
+    /// What the one MT-Priority field says (RFC 6758 §3); `None` where there is none, where there are
+    /// several, and where it says nothing that is a priority.
+    pub priority: Option<Priority>,
+    /// Where MT-Priority fields lie in the message, in their order.
+    pub priority_fields: Vec<Range<usize>>,
 }
 
 /// Received fields from which on a message runs in circles (RFC 5321 §6.3 asks for 100 at least).
@@ -37,6 +44,7 @@ impl Headers {
     pub fn read(message: &[u8]) -> Result<Self, Refusal> {
         let mut count = Count::default();
         let mut from: &[u8] = &[];
+        let (mut priority, mut priority_fields) = (None, Vec::new());
         let mut fields = Fields {
             rest: message,
             line: 0,
@@ -49,6 +57,10 @@ impl Headers {
             }
             if is("from") {
                 from = field.bytes;
+            } else if is("mt-priority") {
+                let end = message.len() - fields.rest.len();
+                priority_fields.push(end - field.bytes.len()..end);
+                priority = priority_of(field.bytes);
             }
         }
         for (seen, known) in count.once.iter().zip(ONCE) {
@@ -74,6 +86,8 @@ impl Headers {
             from: addresses(from)?,
             has_date: dates > 0,
             has_message_id: ids > 0,
+            priority: priority.filter(|_| priority_fields.len() == 1),
+            priority_fields,
         })
     }
 }
@@ -118,6 +132,28 @@ impl<'a> Fields<'a> {
             ))),
         }
     }
+}
+
+/// What an MT-Priority field says (RFC 6758 §3): a number with comments and white space around it.
+fn priority_of(field: &[u8]) -> Option<Priority> {
+    let (_, value) = std::str::from_utf8(field).ok()?.split_once(':')?;
+    let (mut depth, mut escaped) = (0_usize, false);
+    let said = |c: char| {
+        let was_inside = depth > 0;
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if was_inside => escaped = true,
+            '(' => depth += 1,
+            ')' if was_inside => {
+                depth -= 1;
+                return Some(' ');
+            }
+            _ => return (!was_inside).then_some(c),
+        }
+        None
+    };
+    let said: String = value.chars().filter_map(said).collect();
+    said.trim().parse().ok().filter(|_| depth == 0)
 }
 
 fn is_folded(bytes: &[u8]) -> bool {
@@ -232,6 +268,37 @@ mod tests {
     }
 
     #[test]
+    fn one_good_priority_field_counts_and_all_are_found() {
+        for (fields, priority) in [
+            ("MT-Priority: 3\r\n", Some(3)),
+            ("mt-priority:-4\r\n", Some(-4)),
+            ("MT-Priority:\r\n 3 (flash (\\) it))\r\n", Some(3)),
+            ("MT-Priority: (2) 3\r\n", Some(3)),
+            ("MT-Priority: 3\r\nMT-Priority: 3\r\n", None),
+            ("MT-Priority: 10\r\n", None),
+            ("MT-Priority: 1 2\r\n", None),
+            ("MT-Priority: 1 (\r\n", None),
+            ("MT-Priority: -(x)3\r\n", None),
+            ("MT-Priority: \\x3\r\n", None),
+            ("MT-Priority:\r\n", None),
+            ("X-MT-Priority: 3\r\n", None),
+        ] {
+            let message = format!(
+                "From: a@example.com\r\n{fields}To: b@example.net\r\n\r\nMT-Priority: 9\r\n"
+            );
+            let headers = Headers::read(message.as_bytes()).unwrap();
+            assert_eq!(headers.priority.map(Priority::number), priority, "{fields}");
+            let mut text = crate::submission::Message::from(message.as_bytes());
+            text.remove(&headers.priority_fields);
+            let left = String::from_utf8(text.as_bytes().to_vec()).unwrap();
+            let kept = if fields.starts_with("X-") { fields } else { "" };
+            let expected =
+                format!("From: a@example.com\r\n{kept}To: b@example.net\r\n\r\nMT-Priority: 9\r\n");
+            assert_eq!(left, expected);
+        }
+    }
+
+    #[test]
     fn a_loop_is_broken() {
         let from = "From: a@example.com\r\n\r\n";
         let hundred = "Received: by x\r\n".repeat(100);
@@ -245,6 +312,12 @@ mod tests {
         #[test]
         fn never_panics(message: Vec<u8>) {
             let _ = Headers::read(&message);
+        }
+
+        #[test]
+        fn never_panics_on_priorities(value in "[()\\\\ \r\n0-9-]{0,20}") {
+            let message = format!("From: a@example.com\r\nMT-Priority:{value}\r\n\r\n");
+            let _ = Headers::read(message.as_bytes());
         }
 
         #[test]

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     config::{Settings, sample},
-    mail::{BodyKind, EnhancedCode, Reply},
+    mail::{BodyKind, EnhancedCode, Priority, Reply},
 };
 
 static SETTINGS: LazyLock<Settings> = LazyLock::new(sample::settings);
@@ -113,6 +113,57 @@ fn a_message_is_handed_over_as_it_came() {
             .written
             .contains("250-SIZE 10000\r\n250 AUTH PLAIN LOGIN\r\n")
     );
+}
+
+#[test]
+fn a_priority_is_taken_or_refused_by_name() {
+    let began = format!("{HELLO}{AUTH}");
+    let rest = "RCPT TO:<a@example.net>\r\nDATA\r\nx\r\n.\r\n";
+    for (parameter, priority) in [
+        ("", None),
+        (" MT-PRIORITY=9", Some(9)),
+        (" mt-priority=-9", Some(-9)),
+    ] {
+        let input = format!("{began}MAIL FROM:<ann@example.com>{parameter}\r\n{rest}");
+        let transcript = converse([input.as_bytes()]);
+        let [submission] = transcript.accepted.as_slice() else {
+            panic!("{transcript:?}");
+        };
+        assert_eq!(submission.priority.map(Priority::number), priority);
+        assert!(transcript.written.contains("250-MT-PRIORITY\r\n"));
+    }
+    for (parameter, text) in [
+        (
+            "MT-PRIORITY=10",
+            "\"10\" is no priority; give a whole number from -9 to 9",
+        ),
+        (
+            "MT-PRIORITY=",
+            "\"\" is no priority; give a whole number from -9 to 9",
+        ),
+        (
+            "MT-PRIORITY",
+            "\"\" is no priority; give a whole number from -9 to 9",
+        ),
+        (
+            "MT-PRIORITY=low",
+            "\"low\" is no priority; give a whole number from -9 to 9",
+        ),
+        ("MT-PRIORITY=1 MT-PRIORITY=2", "two MT-PRIORITY; keep one"),
+    ] {
+        let input = format!("{began}MAIL FROM:<ann@example.com> {parameter}\r\n{rest}");
+        let transcript = converse([input.as_bytes()]);
+        let refused = transcript
+            .written
+            .lines()
+            .find(|line| line.starts_with("501 "));
+        let refused = refused.unwrap_or_else(|| panic!("{parameter}: {}", transcript.written));
+        assert!(
+            refused.starts_with("501 5.5.2 MAIL FROM ") && refused.ends_with(text),
+            "{refused}"
+        );
+        assert!(transcript.accepted.is_empty());
+    }
 }
 
 /// The text of the one message `input` hands over, and the codes of the replies.

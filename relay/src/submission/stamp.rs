@@ -7,7 +7,7 @@ use jiff::{Timestamp, fmt::rfc2822, tz::TimeZone};
 use postrider_crds::{DomainName, Mailbox};
 
 use super::{headers::Headers, text::Message};
-use crate::mail::MessageId;
+use crate::mail::{MessageId, Priority};
 
 /// How a message came in.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Arrival<'a> {
     /// The only recipient; `None` when there are several (RFC 5321 §7.2: they must not learn of
     /// each other).
     pub recipient: Option<&'a Mailbox>,
+    /// What the message is given as its priority.
+    pub priority: Priority,
 }
 
 /// What a trace field says after `with` (RFC 3848).
@@ -78,8 +80,13 @@ fn received(arrival: &Arrival<'_>, id: MessageId, date: &str) -> String {
     let recipient = arrival
         .recipient
         .map_or_else(String::new, |mailbox| format!(" for <{mailbox}>"));
+    // RFC 6710 §4.1.
+    let priority = match arrival.priority.is_usual() {
+        true => String::new(),
+        false => format!(" PRIORITY {}", arrival.priority),
+    };
     format!(
-        "Received: from {}{client}\r\n\tby {} (Postrider) with {} id {id}{recipient};\r\n\t{date}\r\n",
+        "Received: from {}{client}\r\n\tby {} (Postrider) with {} id {id}{recipient}{priority};\r\n\t{date}\r\n",
         arrival.helo,
         arrival.hostname,
         arrival.transmission.as_str(),
@@ -97,6 +104,10 @@ mod tests {
     use super::*;
 
     fn stamped(message: &str, recipient: Option<&str>) -> String {
+        stamped_as(message, recipient, Priority::default())
+    }
+
+    fn stamped_as(message: &str, recipient: Option<&str>, priority: Priority) -> String {
         let mailbox: Option<Mailbox> = recipient.map(|r| r.parse().unwrap());
         let arrival = Arrival {
             helo: "app.local",
@@ -104,6 +115,7 @@ mod tests {
             hostname: "mail-0.example.net",
             transmission: Transmission::Esmtpsa,
             recipient: mailbox.as_ref(),
+            priority,
         };
         let headers = Headers::read(message.as_bytes()).unwrap();
         let now = "2026-11-25T04:05:06Z".parse().unwrap();
@@ -124,6 +136,16 @@ mod tests {
              Date: Wed, 25 Nov 2026 04:05:06 +0000\r\n\
              Message-ID: <00000000000000000000000001@example.com>\r\n\
              From: a@example.com\r\n\r\nhi\r\n"
+        );
+    }
+
+    #[test]
+    fn the_trace_names_a_priority() {
+        let message = "Date: x\r\nMessage-Id: <y@z>\r\nFrom: a@example.com\r\n\r\n";
+        let text = stamped_as(message, Some("b@example.net"), Priority::new(-4).unwrap());
+        assert!(
+            text.contains(" for <b@example.net> PRIORITY -4;\r\n"),
+            "{text}"
         );
     }
 

@@ -5,6 +5,8 @@
 //! nothing once there is a fault. There is room in front of the text, so that trace fields can be
 //! put there without copying it.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use memchr::memchr2;
 
@@ -93,6 +95,14 @@ impl Message {
                 self.buffer.splice(..self.start, head.iter().copied());
                 self.start = 0;
             }
+        }
+    }
+
+    /// Takes out these parts, which are in their order and do not overlap.
+    pub fn remove(&mut self, parts: &[Range<usize>]) {
+        for part in parts.iter().rev() {
+            self.buffer
+                .drain(self.start + part.start..self.start + part.end);
         }
     }
 

@@ -8,7 +8,7 @@ use postrider_crds::{
     queue::{Command, Order},
 };
 
-use crate::mail::{Class, MessageId, Reply, Site};
+use crate::mail::{Class, MessageId, Priority, Reply, Site};
 
 /// Something that happened to a message.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub enum Stage {
         took: Duration,
         /// The client.
         client: Option<IpAddr>,
+        /// How urgent it is.
+        priority: Priority,
     },
     /// Refused at the door; nothing was taken.
     Rejected {

@@ -14,7 +14,7 @@ use postrider_crds::{
 use serde::Serialize;
 
 use super::{Event, NotificationKind, OrderChange, Remote, Stage};
-use crate::mail::{Class, Reply};
+use crate::mail::{Class, Priority, Reply};
 
 /// Writes the event's line behind `out`, its line end included.
 pub(super) fn line(event: &Event, out: &mut Vec<u8>) {
@@ -77,6 +77,12 @@ impl Line<'_> {
         json(self.0, &duration.as_secs_f64());
     }
 
+    fn priority(&mut self, priority: Priority) {
+        if !priority.is_usual() {
+            self.number("priority", priority);
+        }
+    }
+
     fn recipient(&mut self, recipient: &Mailbox, remote: &Remote) {
         self.text("recipient", &recipient.to_string());
         self.text("site", remote.site.as_str());
@@ -137,11 +143,13 @@ fn stage(line: &mut Line<'_>, stage: &Stage) {
             bytes,
             took,
             client,
+            priority,
         } => {
             line.number("recipients", recipients);
             line.number("bytes", bytes);
             line.seconds("took", *took);
             line.address("client", *client);
+            line.priority(*priority);
         }
         Stage::Rejected {
             reason,

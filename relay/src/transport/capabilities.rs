@@ -13,6 +13,8 @@ pub(super) struct Capabilities {
     pub(super) utf8: bool,
     /// CHUNKING (RFC 3030).
     pub(super) chunking: bool,
+    /// MT-PRIORITY (RFC 6710).
+    pub(super) priority: bool,
     /// SIZE (RFC 1870): offered, with a limit in octets or without.
     pub(super) size: Option<SizeLimit>,
 }
@@ -39,6 +41,8 @@ impl Capabilities {
                 "8BITMIME" => offered.eight_bit = true,
                 "CHUNKING" => offered.chunking = true,
                 "SMTPUTF8" => offered.utf8 = true,
+                // It may name a policy (RFC 6710 §3), of which nothing follows here.
+                "MT-PRIORITY" => offered.priority = true,
                 "SIZE" => {
                     // Zero means no fixed limit (RFC 1870 §4).
                     let limit = words.next().and_then(|w| w.parse().ok()).filter(|n| *n > 0);
@@ -65,7 +69,10 @@ mod tests {
 
     #[test]
     fn reads_keywords_in_any_case() {
+        let offered = Capabilities::read(["MT-PRIORITY MIXER"]);
+        assert!(offered.priority);
         let offered = Capabilities::read(["starttls", "SIZE 1000", "PIPELINING", "X-UNKNOWN a b"]);
+        assert!(!offered.priority);
         assert!(offered.starttls && offered.pipelining && !offered.eight_bit);
         assert!(offered.admits(1000) && !offered.admits(1001));
         for unlimited in ["SIZE", "SIZE 0", "SIZE many"] {

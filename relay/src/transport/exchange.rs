@@ -11,7 +11,7 @@ use bytes::Bytes;
 use postrider_crds::Mailbox;
 
 use super::{Failure, Payload, Stage, Verdict, capabilities::Capabilities};
-use crate::mail::{EnhancedCode, Reply};
+use crate::mail::{EnhancedCode, Priority, Reply};
 
 /// Most recipients of one transaction; servers have to take 100 (RFC 5321 §4.5.3.1.8).
 pub const MAX_RECIPIENTS: usize = 100;
@@ -28,6 +28,8 @@ pub struct Transaction {
     pub recipients: Vec<Mailbox>,
     /// The message.
     pub payload: Payload,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 /// A command whose answer counts.
@@ -80,11 +82,12 @@ impl Exchange {
     /// A transaction with a server that offers `offered`; RSET goes first when `reset`.
     pub(super) fn new(transaction: Transaction, offered: Capabilities, reset: Reset) -> Self {
         debug_assert!(transaction.recipients.len() <= MAX_RECIPIENTS);
+        let transaction = transaction.labelled(offered);
         let count = transaction.recipients.len();
         let mut exchange = Self {
             pipelining: offered.pipelining,
             chunking: offered.chunking,
-            mail_parameters: parameters(&transaction.payload, offered),
+            mail_parameters: parameters(&transaction, offered),
             utf8: false,
             standings: vec![Standing::Open; count],
             plan: VecDeque::new(),
@@ -349,14 +352,33 @@ pub(super) enum Reset {
     NotNeeded,
 }
 
-/// Parameters of MAIL (RFC 1870 §6, RFC 6152 §2).
-fn parameters(payload: &Payload, offered: Capabilities) -> String {
+impl Transaction {
+    /// With its priority in the text, where the server takes none with MAIL (RFC 6758 §3). What is
+    /// submitted holds no such field, and none is signed.
+    fn labelled(self, offered: Capabilities) -> Self {
+        if self.priority.is_usual() || offered.priority {
+            return self;
+        }
+        let header = format!("MT-Priority: {}", self.priority);
+        Self {
+            payload: self.payload.with_header(&header),
+            ..self
+        }
+    }
+}
+
+/// Parameters of MAIL (RFC 1870 §6, RFC 6152 §2, RFC 6710 §4.2).
+fn parameters(transaction: &Transaction, offered: Capabilities) -> String {
+    let (payload, priority) = (&transaction.payload, transaction.priority);
     let mut text = String::new();
     if offered.size.is_some() {
         text.push_str(&format!(" SIZE={}", payload.octets()));
     }
     if payload.is_eight_bit() {
         text.push_str(" BODY=8BITMIME");
+    }
+    if offered.priority && !priority.is_usual() {
+        text.push_str(&format!(" MT-PRIORITY={priority}"));
     }
     text
 }

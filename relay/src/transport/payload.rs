@@ -37,6 +37,14 @@ impl Payload {
         }
     }
 
+    /// The same with one more header in front, without its CRLF, which begins with no dot.
+    #[must_use]
+    pub(super) fn with_header(mut self, header: &str) -> Self {
+        debug_assert!(header.is_ascii() && !header.starts_with('.'));
+        self.head = [header.as_bytes(), b"\r\n", &self.head].concat().into();
+        self
+    }
+
     /// Octets, as SIZE and BDAT count them.
     #[must_use]
     pub fn octets(&self) -> u64 {

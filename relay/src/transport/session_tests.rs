@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::transport::Payload;
+use crate::{mail::Priority, transport::Payload};
 
 const NOW: Duration = Duration::from_secs(1000);
 const GREETING: &str = "220 mx.example.org ESMTP\r\n";
@@ -20,6 +20,7 @@ fn transaction(recipients: &[&str], body: &str) -> Transaction {
             Bytes::from_static(b"X: 1\r\n"),
             Bytes::copy_from_slice(body.as_bytes()),
         ),
+        priority: Priority::default(),
     }
 }
 
@@ -89,6 +90,42 @@ impl Scene {
             Verdict::Broken(_) => "broken".into(),
         };
         self.finished.last().unwrap().iter().map(verdict).collect()
+    }
+}
+
+#[test]
+fn a_priority_goes_with_mail_or_in_the_text() {
+    let urgent = || Transaction {
+        priority: Priority::new(-3).unwrap(),
+        ..transaction(&["a@example.org"], "hi\r\n")
+    };
+    let mut scene = Scene::greeted(&["MT-PRIORITY MIXER", "SIZE"]);
+    let mail = scene.begin(urgent());
+    assert_eq!(
+        mail,
+        "MAIL FROM:<bounce@example.com> SIZE=10 MT-PRIORITY=-3\r\n"
+    );
+    scene.hear("250 ok\r\n");
+    scene.hear("250 ok\r\n");
+    assert_eq!(scene.hear("354 go\r\n"), "X: 1\r\nhi\r\n.\r\n");
+    scene.hear("250 queued\r\n");
+    // Of one that is as urgent as most nothing is said.
+    let mail = scene.begin(transaction(&["a@example.org"], "hi\r\n"));
+    assert_eq!(mail, "MAIL FROM:<bounce@example.com> SIZE=10\r\n");
+    for (offers, mail, text) in [
+        (&["SIZE"][..], " SIZE=27", "X: 1\r\nhi\r\n.\r\n"),
+        (&["SIZE", "CHUNKING"], " SIZE=27", "X: 1\r\nhi\r\n"),
+    ] {
+        let mut scene = Scene::greeted(offers);
+        let said = scene.begin(urgent());
+        assert_eq!(said, format!("MAIL FROM:<bounce@example.com>{mail}\r\n"));
+        scene.hear("250 ok\r\n");
+        let mut sent = scene.hear("250 ok\r\n");
+        if sent == "DATA\r\n" {
+            sent = scene.hear("354 go\r\n");
+        }
+        let sent = sent.replace("BDAT 27 LAST\r\n", "");
+        assert_eq!(sent, format!("MT-Priority: -3\r\n{text}"));
     }
 }
 

@@ -31,5 +31,6 @@ mod suppressed_recipients_are_never_mailed;
 mod suspended_sites_get_no_attempt;
 mod the_report_needs_a_client_certificate;
 mod unknown_recipients_bounce_to_the_sender;
+mod urgent_mail_overtakes_its_own_senders_backlog;
 
 mod support;

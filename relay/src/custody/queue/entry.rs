@@ -14,7 +14,7 @@ use crate::{
         spool::Place,
         state::{Outline, Progress, State, due_second, second},
     },
-    mail::MessageId,
+    mail::{MessageId, Priority},
 };
 
 /// A message to enter the queue, whose outline and state fit each other.
@@ -45,6 +45,7 @@ pub(super) struct Message {
     pub(super) extra: u32,
     pub(super) holding: Holding,
     pub(super) class: Class,
+    pub(super) priority: Priority,
     /// Whether its legs wait for the end of the restoring, while it lasts.
     pub(super) restored: bool,
 }
@@ -84,6 +85,7 @@ impl Queue {
             extra: NONE,
             holding,
             class: Class::Held,
+            priority: outline.priority,
             restored: hot.is_none(),
         });
         message.set_place(place);

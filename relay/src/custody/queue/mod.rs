@@ -565,9 +565,11 @@ impl Queue {
         };
         self.ready.add(leg.due);
         let slot = leg.message;
-        let origin = self.messages.get(slot as usize).map_or(NONE, |m| m.origin);
-        let tenant = self.origins.tenant(origin);
-        self.lanes.push(&mut self.legs, key, tenant, end);
+        let Some(message) = self.messages.get(slot as usize) else {
+            return;
+        };
+        let whose = (self.origins.tenant(message.origin), message.priority);
+        self.lanes.push(&mut self.legs, key, whose, end);
     }
 
     fn advance(&mut self, now: Timestamp) {

@@ -16,8 +16,8 @@ use bytes::Bytes;
 
 use super::{
     Place, Segment, Spool, Sync,
-    format::{RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, Stretch, scan_from},
-    record::{self, Encoded, Head, INDEX, Record, TRAILER},
+    format::{Framing, SEGMENT_HEADER, Stretch, scan_from},
+    record::{self, Encoded, Head, Record},
     segment_name,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub(crate) struct Moved {
 /// A compaction under way.
 pub(super) struct Compaction {
     victim: u64,
-    marker: u64,
+    framing: Framing,
     /// How far it was read.
     at: u64,
     chunk: usize,
@@ -80,12 +80,12 @@ impl Spool {
         &mut self,
         current: &mut dyn FnMut(MessageId) -> Option<Current>,
     ) -> io::Result<Vec<Moved>> {
-        let mut job = match self.compaction.take() {
-            Some(job) => job,
-            None => match self.victim() {
-                Some(victim) => self.begin_compaction(victim)?,
-                None => return Ok(Vec::new()),
-            },
+        let job = self.compaction.take().or_else(|| {
+            let victim = self.victim()?;
+            self.begin_compaction(victim)
+        });
+        let Some(mut job) = job else {
+            return Ok(Vec::new());
         };
         let mut rewrite = Rewrite::default();
         let chunk = self.read_chunk(&mut job, &mut rewrite, current)?;
@@ -112,17 +112,15 @@ impl Spool {
         Ok(moved)
     }
 
-    fn begin_compaction(&mut self, victim: u64) -> io::Result<Compaction> {
-        let mut bytes = [0; SEGMENT_HEADER + RECORD_HEADER];
-        let file = self.disk.open(&segment_name(victim))?;
-        file.read_at(0, &mut bytes)?;
-        // Every record starts with the marker.
-        let first = bytes.get(SEGMENT_HEADER..SEGMENT_HEADER + 8);
-        let first = first.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
-        let header = SegmentHeader::decode(&bytes);
-        Ok(Compaction {
+    /// `None` where nobody knows how to read the segment; it is kept then.
+    fn begin_compaction(&mut self, victim: u64) -> Option<Compaction> {
+        let Some(framing) = self.segments.get(&victim).and_then(|s| s.framing) else {
+            self.pin(victim);
+            return None;
+        };
+        Some(Compaction {
             victim,
-            marker: header.map(|header| header.marker).or(first).unwrap_or(0),
+            framing,
             at: SEGMENT_HEADER as u64,
             chunk: CHUNK,
             told: HashSet::new(),
@@ -145,13 +143,13 @@ impl Spool {
         let file = self.disk.open(&segment_name(job.victim))?;
         file.read_at(job.at, &mut bytes)?;
         let bytes = Bytes::from(bytes);
-        for stretch in scan_from(&bytes, 0, job.marker) {
+        for stretch in scan_from(&bytes, 0, job.framing) {
             match stretch {
-                Stretch::Record { header, .. } if matches!(header.kind, INDEX | TRAILER) => {}
-                Stretch::Record { header, payload } => {
-                    let offset = job.at + (payload.start - RECORD_HEADER) as u64;
-                    let payload = bytes.slice(payload);
-                    match record::decode(header.kind, header.version, &payload) {
+                Stretch::Record(found) if record::is_about_nothing(found.kind) => {}
+                Stretch::Record(found) => {
+                    let offset = job.at + found.whole.start as u64;
+                    let payload = bytes.slice(found.payload);
+                    match record::decode(found.kind, found.version, &payload) {
                         Ok((record, body)) => {
                             self.retell(job, &record, rewrite, current);
                             let place = (job.victim, offset);

@@ -17,8 +17,12 @@ use jiff::Timestamp;
 use postrider_crds::DomainName;
 
 use super::{
-    codec::{Reader, number_of, put_length, put_state},
-    record::{self, Head, Record},
+    codec::{
+        Reader, number_of, put_flagged, put_id, put_length, put_number, put_priority, put_state,
+        put_text, put_time,
+    },
+    record::{Head, Record},
+    tables,
 };
 use crate::{
     custody::{
@@ -26,7 +30,7 @@ use crate::{
         orders::Orders,
         state::{Outline, Progress, State, whole_micros},
     },
-    mail::MessageId,
+    mail::{MessageId, Priority},
 };
 
 /// The index of one segment.
@@ -64,6 +68,7 @@ pub(crate) struct Indexed {
     pub(crate) length: u32,
     pub(crate) state: State,
     tenant: u32,
+    priority: Priority,
     /// One more than its number, 0 for none.
     domain: u32,
     legs: Vec<u32>,
@@ -175,6 +180,7 @@ impl Index {
             length,
             state: head.state.clone(),
             tenant: names.tenant(outline.tenant),
+            priority: outline.priority,
             domain: outline.domain.as_ref().map_or(0, |d| names.domain(d) + 1),
             legs: outline.legs.iter().map(|d| names.domain(d)).collect(),
             leg_of: match outline.legs.len() {
@@ -225,12 +231,13 @@ impl Index {
             domain: own,
             legs: legs.collect::<Option<_>>()?,
             leg_of: message.leg_of.clone(),
+            priority: message.priority,
         })
     }
 
     /// The index as stored.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(64 + 80 * self.messages.len());
+        let mut bytes = Vec::with_capacity(64 + 60 * self.messages.len());
         bytes.push(u8::from(self.repeats));
         put_segments(&mut bytes, &self.refers);
         put_segments(&mut bytes, &self.supersedes);
@@ -244,19 +251,19 @@ impl Index {
         }
         put_length(&mut bytes, self.changes.len());
         for (id, change) in &self.changes {
-            bytes.extend(id.to_u128().to_le_bytes());
-            change.encode(&mut bytes);
+            put_id(&mut bytes, *id);
+            change.encode(&mut bytes, *id);
         }
         put_length(&mut bytes, self.messages.len());
         for (id, message) in &self.messages {
-            bytes.extend(id.to_u128().to_le_bytes());
-            message.encode(&mut bytes);
+            put_id(&mut bytes, *id);
+            message.encode(&mut bytes, *id);
         }
         bytes.push(u8::from(self.orders.is_some()));
         if let Some(table) = &self.orders {
-            bytes.extend(table.offset.to_le_bytes());
-            bytes.extend(table.length.to_le_bytes());
-            record::put_orders(&mut bytes, &table.orders);
+            put_number(&mut bytes, table.offset);
+            put_number(&mut bytes, table.length);
+            tables::put_orders(&mut bytes, &table.orders);
         }
         bytes
     }
@@ -265,20 +272,26 @@ impl Index {
     pub(crate) fn decode(number: u64, bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         let repeats = reader.flag()?;
-        let refers = reader.list(Reader::u64)?.into_iter().collect();
-        let supersedes = reader.list(Reader::u64)?.into_iter().collect();
+        let refers = reader.list(Reader::number)?.into_iter().collect();
+        let supersedes = reader.list(Reader::number)?.into_iter().collect();
         let names = Names {
-            tenants: reader.list(|reader| text(reader).map(str::to_owned))?,
-            domains: reader.list(|reader| text(reader)?.parse().ok().map(Some))?,
+            tenants: reader.list(|reader| reader.text().map(str::to_owned))?,
+            domains: reader.list(|reader| reader.text()?.parse().ok().map(Some))?,
             ..Names::default()
         };
-        let changes = reader.list(|reader| Some((reader.id()?, Change::decode(reader)?)))?;
-        let messages = reader.list(|reader| Some((reader.id()?, Indexed::decode(reader)?)))?;
+        let changes = reader.list(|reader| {
+            let id = reader.id()?;
+            Some((id, Change::decode(reader, id)?))
+        })?;
+        let messages = reader.list(|reader| {
+            let id = reader.id()?;
+            Some((id, Indexed::decode(reader, id)?))
+        })?;
         let orders = match reader.flag()? {
             true => Some(Table {
-                offset: reader.u32()?,
-                length: reader.u32()?,
-                orders: record::orders(&mut reader)?,
+                offset: reader.small()?,
+                length: reader.small()?,
+                orders: tables::orders(&mut reader)?,
             }),
             false => None,
         };
@@ -413,51 +426,40 @@ impl Change {
         (!state.is_finished()).then_some(state)
     }
 
-    fn encode(&self, bytes: &mut Vec<u8>) {
+    fn encode(&self, bytes: &mut Vec<u8>, id: MessageId) {
         match self {
             Self::Finished => bytes.push(1),
             Self::Whole(state) => {
                 bytes.push(2);
-                put_state(bytes, state);
+                put_state(bytes, id, state);
             }
             Self::Part { legs, done } => {
                 bytes.push(3);
                 put_length(bytes, legs.len());
                 for change in legs {
-                    bytes.extend(change.leg.to_le_bytes());
-                    bytes.extend(change.attempts.to_le_bytes());
-                    bytes.push(u8::from(change.delay_warned));
+                    put_number(bytes, change.leg);
+                    put_flagged(bytes, change.attempts, change.delay_warned);
                     bytes.push(u8::from(change.due.is_some()));
                     if let Some(due) = change.due {
-                        bytes.extend(due.as_microsecond().to_le_bytes());
+                        put_time(bytes, id, due);
                     }
                 }
                 put_length(bytes, done.len());
                 for (recipient, progress) in done {
-                    bytes.extend(recipient.to_le_bytes());
+                    put_number(bytes, *recipient);
                     bytes.push(number_of(*progress));
                 }
             }
         }
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+    fn decode(reader: &mut Reader<'_>, id: MessageId) -> Option<Self> {
         match reader.u8()? {
             1 => Some(Self::Finished),
-            2 => reader.state().map(Self::Whole),
+            2 => reader.state(id).map(Self::Whole),
             3 => {
-                let legs = reader.list(|reader| {
-                    Some(LegChange {
-                        leg: reader.u32()?,
-                        attempts: reader.u32()?,
-                        delay_warned: reader.flag()?,
-                        due: match reader.flag()? {
-                            true => Some(reader.time()?),
-                            false => None,
-                        },
-                    })
-                })?;
-                let done = reader.list(|reader| Some((reader.u32()?, reader.progress()?)))?;
+                let legs = reader.list(|reader| LegChange::decode(reader, id))?;
+                let done = reader.list(|reader| Some((reader.small()?, reader.progress()?)))?;
                 Some(Self::Part { legs, done })
             }
             _ => None,
@@ -465,31 +467,56 @@ impl Change {
     }
 }
 
+impl LegChange {
+    fn decode(reader: &mut Reader<'_>, id: MessageId) -> Option<Self> {
+        let leg = reader.small()?;
+        let (attempts, delay_warned) = reader.flagged()?;
+        let due = match reader.flag()? {
+            true => Some(reader.time(id)?),
+            false => None,
+        };
+        Some(Self {
+            leg,
+            attempts,
+            delay_warned,
+            due,
+        })
+    }
+}
+
 impl Indexed {
-    fn encode(&self, bytes: &mut Vec<u8>) {
-        bytes.extend(self.accepted.as_microsecond().to_le_bytes());
-        for number in [self.offset, self.length, self.tenant, self.domain] {
-            bytes.extend(number.to_le_bytes());
+    fn encode(&self, bytes: &mut Vec<u8>, id: MessageId) {
+        put_time(bytes, id, self.accepted);
+        for number in [self.offset, self.length, self.tenant] {
+            put_number(bytes, number);
         }
-        bytes.push(u8::from(self.moved));
+        put_priority(bytes, self.priority);
+        put_flagged(bytes, self.domain, self.moved);
         for list in [&self.legs, &self.leg_of] {
             put_length(bytes, list.len());
-            bytes.extend(list.iter().flat_map(|number| number.to_le_bytes()));
+            for number in list {
+                put_number(bytes, *number);
+            }
         }
-        put_state(bytes, &self.state);
+        put_state(bytes, id, &self.state);
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+    fn decode(reader: &mut Reader<'_>, id: MessageId) -> Option<Self> {
+        let accepted = reader.time(id)?;
+        let (offset, length) = (reader.small()?, reader.small()?);
+        let (tenant, priority) = (reader.small()?, reader.priority()?);
+        let (domain, moved) = reader.flagged()?;
         let message = Self {
-            accepted: reader.time()?,
-            offset: reader.u32()?,
-            length: reader.u32()?,
-            tenant: reader.u32()?,
-            domain: reader.u32()?,
-            moved: reader.flag()?,
-            legs: reader.list(Reader::u32)?,
-            leg_of: reader.list(Reader::u32)?,
-            state: reader.state()?,
+            accepted,
+            offset,
+            length,
+            tenant,
+            priority,
+            domain,
+            moved,
+            legs: reader.list(Reader::small)?,
+            leg_of: reader.list(Reader::small)?,
+            state: reader.state(id)?,
         };
         let recipients = match message.leg_of.len() {
             0 => message.state.recipients.len(),
@@ -541,20 +568,7 @@ impl Eq for Names {}
 
 fn put_segments(bytes: &mut Vec<u8>, segments: &BTreeSet<u64>) {
     put_length(bytes, segments.len());
-    bytes.extend(segments.iter().flat_map(|number| number.to_le_bytes()));
-}
-
-fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    bytes.extend(length.to_le_bytes());
-    bytes.extend(
-        text.as_bytes()
-            .get(..usize::from(length))
-            .unwrap_or_default(),
-    );
-}
-
-fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
-    let length = reader.u16()?;
-    std::str::from_utf8(reader.take(usize::from(length))?).ok()
+    for number in segments {
+        put_number(bytes, *number);
+    }
 }

@@ -14,8 +14,12 @@ mod codec;
 mod compaction;
 pub(crate) mod format;
 pub(crate) mod index;
+mod message;
 pub(crate) mod record;
 mod recovery;
+mod tables;
+mod trailer;
+mod version3;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +31,7 @@ use bytes::Bytes;
 
 use compaction::Compaction;
 pub(crate) use compaction::Current;
-use format::{RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader};
+use format::{Framing, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader};
 use index::Index;
 use record::{Encoded, Head as MessageHead, Record};
 pub(crate) use recovery::{Damage, DamageKind, Recovery, put_aside};
@@ -48,6 +52,8 @@ pub(crate) struct Spool {
     disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
     segment_bytes: u64,
+    /// Bytes that the disk writes at a time.
+    page: u64,
     segments: BTreeMap<u64, Segment>,
     head: Option<Head>,
     next_number: u64,
@@ -67,6 +73,8 @@ pub(crate) struct Spool {
 #[derive(Debug, Default)]
 struct Segment {
     length: u64,
+    /// How its records are framed; `None` while its header is damaged and no record was found.
+    framing: Option<Framing>,
     /// Messages that live here.
     live: u64,
     /// Bytes of their records.
@@ -84,7 +92,7 @@ struct Segment {
 /// The segment that is written.
 struct Head {
     number: u64,
-    marker: u64,
+    framing: Framing,
     file: Box<dyn DiskFile>,
     length: u64,
     synced: u64,
@@ -134,6 +142,10 @@ pub(crate) enum ReadError {
 
 /// Segments' worth of compaction that may be saved up.
 const CREDIT_SEGMENTS: u64 = 4;
+/// Bytes that file systems write at a time.
+const PAGE: u64 = 4096;
+/// Padding is at most the share of what is synced that is one over this.
+const PADDING_SHARE: u64 = 4;
 /// Messages a segment may speak of before another is begun, so that an index takes some 10 MiB of
 /// memory at most, also where a segment is nothing but short records.
 const INDEXED: usize = 50_000;
@@ -148,7 +160,7 @@ impl Spool {
         let Some(mut head) = self.head.take() else {
             return Err(io::Error::other("spool has no head segment"));
         };
-        match write_records(&mut head, records, sync) {
+        match write_records(&mut head, records, sync, self.page) {
             Ok(places) => {
                 let written = places
                     .iter()
@@ -195,7 +207,7 @@ impl Spool {
         let Some(mut head) = self.head.take() else {
             return Ok(());
         };
-        let sealed = write_index(head.file.as_ref(), head.length, head.marker, &head.index);
+        let sealed = write_index(head.file.as_ref(), head.length, head.framing, &head.index);
         match sealed {
             Ok(length) => {
                 head.length = length;
@@ -347,6 +359,7 @@ impl Spool {
         let length = SEGMENT_HEADER as u64;
         let segment = Segment {
             length,
+            framing: Some(header.framing()),
             supersedes: (self.abandoned != 0)
                 .then_some(self.abandoned)
                 .into_iter()
@@ -357,7 +370,7 @@ impl Spool {
         self.abandoned = 0;
         Ok(Head {
             number: header.number,
-            marker: header.marker,
+            framing: header.framing(),
             file,
             length,
             synced: length,
@@ -396,10 +409,10 @@ pub(crate) fn read_back(
     id: MessageId,
 ) -> Result<ReadBack, ReadError> {
     let bytes = read_record(disk, place)?;
-    let message = format::only_record(&bytes).and_then(|(header, payload)| {
+    let message = format::only_record(&bytes).and_then(|found| {
         let bytes = Bytes::from(bytes);
-        let payload = bytes.slice(payload);
-        let (record, body) = record::decode(header.kind, header.version, &payload).ok()?;
+        let payload = bytes.slice(found.payload);
+        let (record, body) = record::decode(found.kind, found.version, &payload).ok()?;
         let head = record.into_message().filter(|head| head.id == id)?;
         Some(ReadBack {
             head,
@@ -425,42 +438,58 @@ pub(crate) fn read_record(disk: &dyn Disk, place: &Place) -> Result<Vec<u8>, Rea
 const MAX_SEGMENT: u64 = u32::MAX as u64 - 1;
 
 /// Writes a segment's index and trailer behind its `length` bytes, and syncs. The new length.
-fn write_index(file: &dyn DiskFile, length: u64, marker: u64, index: &Index) -> io::Result<u64> {
+fn write_index(
+    file: &dyn DiskFile,
+    length: u64,
+    framing: Framing,
+    index: &Index,
+) -> io::Result<u64> {
     let payload = index.encode();
-    let header = header_of(record::INDEX, payload.len(), crc32fast::hash(&payload))?;
-    let mut trailer = length.to_le_bytes().to_vec();
-    trailer.extend(header.length.to_le_bytes());
-    let trailer_sum = crc32fast::hash(&trailer);
-    let trailer_header = header_of(record::TRAILER, trailer.len(), trailer_sum)?;
-    let parts: [&[u8]; 4] = [
-        &header.encode(marker),
-        &payload,
-        &trailer_header.encode(marker),
-        &trailer,
-    ];
+    let size = length_of(payload.len())?;
+    let mut header = Vec::new();
+    framing.put_header(&mut header, record::INDEX, size, crc32fast::hash(&payload));
+    let said = trailer::payload(length, size);
+    let mut trailer = Vec::new();
+    let sum = crc32fast::hash(&said);
+    framing.put_header(&mut trailer, record::TRAILER, length_of(said.len())?, sum);
+    trailer.extend(said);
+    let parts: [&[u8]; 3] = [&header, &payload, &trailer];
     file.write_at(length, &parts)?;
     file.sync_data()?;
     Ok(length + parts.iter().map(|part| part.len() as u64).sum::<u64>())
 }
 
-fn header_of(kind: u8, length: usize, payload_sum: u32) -> io::Result<RecordHeader> {
-    let length = u32::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-    Ok(RecordHeader {
-        length,
-        kind,
-        version: record::VERSION,
-        payload_sum,
-    })
+fn length_of(payload: usize) -> io::Result<u32> {
+    u32::try_from(payload).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))
 }
 
-fn write_records(head: &mut Head, records: &[Encoded], sync: Sync) -> io::Result<Vec<Place>> {
-    let mut headers = Vec::with_capacity(records.len());
+/// What fills the page in which a synced write ends, so that the next one does not write that page
+/// again. Nothing where that is more than a share of what is synced, for it takes room.
+fn padding(head: &Head, end: u64, page: u64) -> Vec<u8> {
+    let room = end.next_multiple_of(page.max(1)) - end;
+    match room * PADDING_SHARE <= end - head.synced {
+        true => head.framing.padding(usize::try_from(room).unwrap_or(0)),
+        false => Vec::new(),
+    }
+}
+
+fn write_records(
+    head: &mut Head,
+    records: &[Encoded],
+    sync: Sync,
+    page: u64,
+) -> io::Result<Vec<Place>> {
+    let mut headers = Vec::with_capacity(records.len() * 16);
+    let mut ranges = Vec::with_capacity(records.len());
     let mut places = Vec::with_capacity(records.len());
     let mut end = head.length;
     for record in records {
-        let header = header_of(record.kind, record.payload_length(), record.sum)?;
-        headers.push(header.encode(head.marker));
-        let length = header.length + RECORD_HEADER as u32;
+        let from = headers.len();
+        let length = length_of(record.payload_length())?;
+        head.framing
+            .put_header(&mut headers, record.kind, length, record.sum);
+        ranges.push(from..headers.len());
+        let length = length_of(headers.len() - from + record.payload_length())?;
         places.push(Place {
             segment: head.number,
             offset: end,
@@ -469,13 +498,19 @@ fn write_records(head: &mut Head, records: &[Encoded], sync: Sync) -> io::Result
         end += u64::from(length);
     }
     let mut parts: Vec<&[u8]> = Vec::with_capacity(records.len() * 3);
-    for (header, record) in headers.iter().zip(records) {
-        parts.extend([header.as_slice(), &record.head]);
+    for (header, record) in ranges.into_iter().zip(records) {
+        parts.extend([headers.get(header).unwrap_or_default(), &record.head]);
         if !record.body.is_empty() {
             parts.push(&record.body);
         }
     }
+    let padding = match sync {
+        Sync::Now => padding(head, end, page),
+        Sync::Later => Vec::new(),
+    };
+    parts.push(&padding);
     head.file.write_at(head.length, &parts)?;
+    end += padding.len() as u64;
     head.length = end;
     if sync == Sync::Now {
         head.file.sync_data()?;

@@ -1,27 +1,24 @@
 //! What records say, and their bytes. `docs/spool.md` draws them.
 //!
 //! Promises: pure; [`decode`] of what was encoded gives the same back; bytes that are no record of
-//! a known kind and version give an error, never a panic. Little-endian throughout.
+//! a known kind and version give an error, never a panic.
 
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::codec::{Reader, put_length, put_state};
+use super::{
+    codec::{Reader, put_flagged, put_id, put_length, put_number, put_state, put_time},
+    format::PAYLOAD_VERSION,
+    message::{message, put_message},
+    tables::{orders, put_orders},
+    version3,
+};
 use crate::{
-    custody::{
-        RecipientResult,
-        orders::Orders,
-        state::{Outline, State},
-    },
+    custody::{RecipientResult, orders::Orders, state::State},
     mail::{Envelope, MessageId},
 };
-
-/// Version of every payload this relay writes.
-pub(crate) const VERSION: u8 = 3;
-/// Oldest version that is read: payloads of it that are no index are the same.
-const OLDEST_VERSION: u8 = 2;
 
 /// One record. `home` is the segment that holds the message's own record.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,17 +87,24 @@ pub(crate) enum DecodeError {
     Malformed { kind: u8 },
 }
 
-const MESSAGE: u8 = 1;
-const ATTEMPT: u8 = 2;
-const SETTLED: u8 = 3;
-const STATE: u8 = 4;
-const FINISHED: u8 = 5;
-const MOVED: u8 = 6;
+pub(super) const MESSAGE: u8 = 1;
+pub(super) const ATTEMPT: u8 = 2;
+pub(super) const SETTLED: u8 = 3;
+pub(super) const STATE: u8 = 4;
+pub(super) const FINISHED: u8 = 5;
+pub(super) const MOVED: u8 = 6;
 /// What the segment holds: see [`super::index`].
 pub(crate) const INDEX: u8 = 7;
 /// Where the index is: see [`super::index`].
 pub(crate) const TRAILER: u8 = 8;
-const ORDERS: u8 = 9;
+pub(super) const ORDERS: u8 = 9;
+/// Fills a page: see [`super::Spool`].
+pub(crate) const PADDING: u8 = 10;
+
+/// Whether records of the kind say nothing that the others do not.
+pub(super) const fn is_about_nothing(kind: u8) -> bool {
+    matches!(kind, INDEX | TRAILER | PADDING)
+}
 
 impl Encoded {
     /// Bytes of the payload.
@@ -110,8 +114,8 @@ impl Encoded {
 
     /// A record with a body, which may be empty.
     pub(crate) fn new(record: Record, body: Bytes) -> Self {
-        let mut head = Vec::with_capacity(320);
-        let kind = put(&mut head, &record, &body);
+        let mut head = Vec::with_capacity(160);
+        let kind = put(&mut head, &record);
         let mut sum = crc32fast::Hasher::new();
         sum.update(&head);
         sum.update(&body);
@@ -177,22 +181,24 @@ impl Record {
     }
 }
 
-fn put(head: &mut Vec<u8>, record: &Record, body: &Bytes) -> u8 {
+/// Appends all of a record but the body, which is the end of it. Its kind.
+fn put(head: &mut Vec<u8>, record: &Record) -> u8 {
     if let Some((id, home)) = record.subject() {
-        head.extend(id.to_u128().to_le_bytes());
-        head.extend(home.to_le_bytes());
+        put_id(head, id);
+        put_number(head, home);
     }
     match record {
         Record::Message(message) => {
-            put_message(head, message, body);
+            put_message(head, message);
             MESSAGE
         }
         Record::Attempt { leg, number, .. } => {
-            head.extend(leg.to_le_bytes());
-            head.extend(number.to_le_bytes());
+            put_number(head, *leg);
+            put_number(head, *number);
             ATTEMPT
         }
         Record::Settled {
+            id,
             leg,
             attempts,
             delay_warned,
@@ -200,24 +206,22 @@ fn put(head: &mut Vec<u8>, record: &Record, body: &Bytes) -> u8 {
             notification,
             ..
         } => {
-            head.extend(leg.to_le_bytes());
-            head.extend(attempts.to_le_bytes());
-            head.push(u8::from(*delay_warned));
-            put_results(head, results);
-            head.push(u8::from(notification.is_some()));
+            put_number(head, *leg);
+            put_flagged(head, *attempts, *delay_warned);
+            put_results(head, *id, results);
             if let Some(notification) = notification {
-                put_message(head, notification, body);
+                put_message(head, notification);
             }
             SETTLED
         }
-        Record::State { state, .. } => {
-            put_state(head, state);
+        Record::State { id, state, .. } => {
+            put_state(head, *id, state);
             STATE
         }
         Record::Finished { .. } => FINISHED,
         Record::Moved { from, message } => {
-            head.extend(from.to_le_bytes());
-            put_message(head, message, body);
+            put_number(head, *from);
+            put_message(head, message);
             MOVED
         }
         Record::Orders(orders) => {
@@ -227,52 +231,24 @@ fn put(head: &mut Vec<u8>, record: &Record, body: &Bytes) -> u8 {
     }
 }
 
-/// Appends a table of orders, counted, as JSON.
-pub(super) fn put_orders(bytes: &mut Vec<u8>, orders: &Orders) {
-    let json = serde_json::to_vec(orders)
-        .expect("orders are numbers, strings and times, all of which JSON can hold");
-    put_length(bytes, json.len());
-    bytes.extend(json);
-}
+/// Bits of a result that are not the number of its recipient.
+const RESULT_BITS: u32 = 3;
 
-/// Reads what [`put_orders`] wrote.
-pub(super) fn orders(reader: &mut Reader<'_>) -> Option<Arc<Orders>> {
-    let length = reader.u32()?;
-    let orders = serde_json::from_slice(reader.take(length as usize)?).ok()?;
-    Some(Arc::new(orders))
-}
-
-fn put_results(head: &mut Vec<u8>, results: &[(u32, RecipientResult)]) {
+fn put_results(head: &mut Vec<u8>, id: MessageId, results: &[(u32, RecipientResult)]) {
     put_length(head, results.len());
     for (recipient, result) in results {
-        head.extend(recipient.to_le_bytes());
-        match result {
-            RecipientResult::Delivered => head.push(1),
-            RecipientResult::Bounced => head.push(2),
-            RecipientResult::Expired => head.push(3),
-            RecipientResult::Suppressed => head.push(4),
-            RecipientResult::Deferred { until } => {
-                head.push(5);
-                head.extend(until.as_microsecond().to_le_bytes());
-            }
+        let number = match result {
+            RecipientResult::Delivered => 1,
+            RecipientResult::Bounced => 2,
+            RecipientResult::Expired => 3,
+            RecipientResult::Suppressed => 4,
+            RecipientResult::Deferred { .. } => 5,
+        };
+        put_number(head, u64::from(*recipient) << RESULT_BITS | number);
+        if let RecipientResult::Deferred { until } = result {
+            put_time(head, id, *until);
         }
     }
-}
-
-/// Appends all of a message but its body.
-fn put_message(head: &mut Vec<u8>, message: &Head, body: &Bytes) {
-    head.extend(message.id.to_u128().to_le_bytes());
-    head.extend(message.accepted.as_microsecond().to_le_bytes());
-    put_state(head, &message.state);
-    let at = head.len();
-    put_length(head, 0);
-    serde_json::to_writer(&mut *head, &*message.envelope)
-        .expect("an envelope is strings, lists and enums, all of which JSON can hold");
-    let length = u32::try_from(head.len() - at - 4).unwrap_or(u32::MAX);
-    if let Some(place) = head.get_mut(at..at + 4) {
-        place.copy_from_slice(&length.to_le_bytes());
-    }
-    put_length(head, body.len());
 }
 
 /// Reads a payload: the record, and where in the payload its body lies.
@@ -281,65 +257,41 @@ pub(crate) fn decode(
     version: u8,
     payload: &[u8],
 ) -> Result<(Record, Range<usize>), DecodeError> {
-    let is_known = match kind {
-        MESSAGE..=MOVED => (OLDEST_VERSION..=VERSION).contains(&version),
-        ORDERS => version == VERSION,
-        _ => false,
+    let is_known = matches!(kind, MESSAGE..=MOVED | ORDERS);
+    let record = match version {
+        PAYLOAD_VERSION if is_known => {
+            let mut reader = Reader::new(payload);
+            let record = record(kind, &mut reader);
+            record.filter(|_| reader.is_at_end())
+        }
+        version3::VERSION if is_known => version3::decode(kind, payload),
+        _ => return Err(DecodeError::Unknown { kind, version }),
     };
-    if !is_known {
-        return Err(DecodeError::Unknown { kind, version });
+    record.ok_or(DecodeError::Malformed { kind })
+}
+
+fn record(kind: u8, reader: &mut Reader<'_>) -> Option<(Record, Range<usize>)> {
+    match kind {
+        MESSAGE => message(reader).map(|(head, body)| (Record::Message(head), body)),
+        MOVED => {
+            let from = reader.number()?;
+            let (message, body) = message(reader)?;
+            Some((Record::Moved { from, message }, body))
+        }
+        SETTLED => settled(reader),
+        ORDERS => orders(reader).map(|orders| (Record::Orders(orders), 0..0)),
+        _ => small(kind, reader).map(|record| (record, 0..0)),
     }
-    let mut reader = Reader::new(payload);
-    let record = match kind {
-        MESSAGE => message(&mut reader).map(|(head, body)| (Record::Message(head), body)),
-        MOVED => moved(&mut reader),
-        SETTLED => settled(&mut reader),
-        ORDERS => orders(&mut reader).map(|orders| (Record::Orders(orders), 0..0)),
-        _ => small(kind, &mut reader).map(|record| (record, 0..0)),
-    };
-    record
-        .filter(|_| reader.is_at_end())
-        .ok_or(DecodeError::Malformed { kind })
-}
-
-fn message(reader: &mut Reader<'_>) -> Option<(Head, Range<usize>)> {
-    let id = reader.id()?;
-    let accepted = reader.time()?;
-    let state = reader.state()?;
-    let length = reader.u32()?;
-    let envelope: Envelope = serde_json::from_slice(reader.take(length as usize)?).ok()?;
-    let length = reader.u32()?;
-    let body = reader.skip(length as usize)?;
-    let legs = Outline::of(&envelope).legs.len();
-    let head = Head {
-        id,
-        accepted,
-        state,
-        envelope: Arc::new(envelope),
-    };
-    let fits = head.state.fits(head.envelope.recipients.len(), legs);
-    fits.then_some((head, body))
-}
-
-fn moved(reader: &mut Reader<'_>) -> Option<(Record, Range<usize>)> {
-    let from = reader.u64()?;
-    let (message, body) = message(reader)?;
-    Some((Record::Moved { from, message }, body))
 }
 
 fn settled(reader: &mut Reader<'_>) -> Option<(Record, Range<usize>)> {
-    let (id, home) = (reader.id()?, reader.u64()?);
-    let leg = reader.u32()?;
-    let attempts = reader.u32()?;
-    let delay_warned = reader.flag()?;
-    let count = reader.u32()?;
-    let mut results = Vec::new();
-    for _ in 0..count {
-        results.push((reader.u32()?, result(reader)?));
-    }
-    let (notification, body) = match reader.flag()? {
-        true => message(reader).map(|(head, body)| (Some(head), body))?,
-        false => (None, 0..0),
+    let (id, home) = (reader.id()?, reader.number()?);
+    let leg = reader.small()?;
+    let (attempts, delay_warned) = reader.flagged()?;
+    let results = reader.list(|reader| result(id, reader))?;
+    let (notification, body) = match reader.is_at_end() {
+        true => (None, 0..0),
+        false => message(reader).map(|(head, body)| (Some(head), body))?,
     };
     let record = Record::Settled {
         id,
@@ -354,32 +306,34 @@ fn settled(reader: &mut Reader<'_>) -> Option<(Record, Range<usize>)> {
 }
 
 fn small(kind: u8, reader: &mut Reader<'_>) -> Option<Record> {
-    let (id, home) = (reader.id()?, reader.u64()?);
+    let (id, home) = (reader.id()?, reader.number()?);
     Some(match kind {
         ATTEMPT => Record::Attempt {
             id,
             home,
-            leg: reader.u32()?,
-            number: reader.u32()?,
+            leg: reader.small()?,
+            number: reader.small()?,
         },
         STATE => Record::State {
             id,
             home,
-            state: reader.state()?,
+            state: reader.state(id)?,
         },
         _ => Record::Finished { id, home },
     })
 }
 
-fn result(reader: &mut Reader<'_>) -> Option<RecipientResult> {
-    match reader.u8()? {
-        1 => Some(RecipientResult::Delivered),
-        2 => Some(RecipientResult::Bounced),
-        3 => Some(RecipientResult::Expired),
-        4 => Some(RecipientResult::Suppressed),
-        5 => Some(RecipientResult::Deferred {
-            until: reader.time()?,
-        }),
-        _ => None,
-    }
+fn result(id: MessageId, reader: &mut Reader<'_>) -> Option<(u32, RecipientResult)> {
+    let number = reader.number()?;
+    let result = match number & ((1 << RESULT_BITS) - 1) {
+        1 => RecipientResult::Delivered,
+        2 => RecipientResult::Bounced,
+        3 => RecipientResult::Expired,
+        4 => RecipientResult::Suppressed,
+        5 => RecipientResult::Deferred {
+            until: reader.time(id)?,
+        },
+        _ => return None,
+    };
+    Some((u32::try_from(number >> RESULT_BITS).ok()?, result))
 }

@@ -16,14 +16,14 @@ use std::{
 };
 
 use super::{
-    LOCK, Place, QUARANTINE, Segment, Spool,
+    LOCK, PAGE, Place, QUARANTINE, Segment, Spool,
     format::{
-        OLDEST_VERSION, RECORD_HEADER, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader, Stretch,
-        marker_of_first_record, only_record, scan,
+        Framing, OLDEST_VERSION, PAYLOAD_VERSION, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader,
+        Stretch, framing_of_first_record, only_record, scan,
     },
     index::{Change, Index, Indexed},
-    record::{self, INDEX, TRAILER},
-    segment_name, write_index,
+    record::{self, INDEX},
+    segment_name, trailer, write_index,
 };
 use crate::{
     custody::{
@@ -78,8 +78,6 @@ pub(crate) enum DamageKind {
 const STEP: usize = 2048;
 /// Times a segment may fail to be read before it is left out.
 const MAX_FAILURES: u32 = 5;
-/// Bytes of a trailer's payload.
-const TRAILER_PAYLOAD: usize = 12;
 
 impl Spool {
     /// Locks the spool in `disk`, and finds its segments.
@@ -118,6 +116,7 @@ impl Spool {
             disk,
             random,
             segment_bytes: segment_bytes.min(MAX_SEGMENT_BYTES),
+            page: PAGE.min(segment_bytes / 4),
             head: None,
             next_number,
             abandoned: 0,
@@ -139,9 +138,8 @@ impl Spool {
         }
         let bytes = load(self.disk.as_ref(), number)?;
         let header = SegmentHeader::decode(&bytes);
-        let Some(marker) =
-            header.map_or_else(|| marker_of_first_record(&bytes), |h| Some(h.marker))
-        else {
+        let framing = header.map(|header| header.framing());
+        let Some(framing) = framing.or_else(|| framing_of_first_record(&bytes)) else {
             self.put_segment_aside(number, bytes.len(), damage)?;
             return Ok(None);
         };
@@ -151,15 +149,13 @@ impl Spool {
             damage.push(self.quarantine(number, &bytes, 0..SEGMENT_HEADER, DamageKind::Bad));
         }
         let mut length = bytes.len() as u64;
-        for stretch in scan(&bytes, marker) {
+        for stretch in scan(&bytes, framing) {
             match stretch {
-                Stretch::Record { header, payload } => {
-                    let whole = payload.start - RECORD_HEADER..payload.end;
-                    let payload = bytes.get(payload).unwrap_or_default();
-                    if matches!(header.kind, INDEX | TRAILER) {
-                        continue;
-                    }
-                    match record::decode(header.kind, header.version, payload) {
+                Stretch::Record(found) if record::is_about_nothing(found.kind) => {}
+                Stretch::Record(found) => {
+                    let whole = found.whole;
+                    let payload = bytes.get(found.payload).unwrap_or_default();
+                    match record::decode(found.kind, found.version, payload) {
                         Ok((record, _)) => {
                             let offset = u32::try_from(whole.start).map_err(io::Error::other)?;
                             let length = u32::try_from(whole.len()).map_err(io::Error::other)?;
@@ -182,10 +178,11 @@ impl Spool {
             }
         }
         if !damage.iter().skip(found).any(|d| d.kind == DamageKind::Bad) {
-            length = index_later(file.as_ref(), length, marker, &index);
+            length = index_later(file.as_ref(), length, framing, &index);
         }
         if let Some(segment) = self.segments.get_mut(&number) {
             segment.length = length;
+            segment.framing = Some(framing);
         }
         Ok(Some(index))
     }
@@ -423,6 +420,7 @@ fn look_at(disk: &dyn Disk, number: u64) -> Result<Option<(Segment, bool)>, Open
         Some(_) | None => {
             let segment = Segment {
                 length,
+                framing: header.map(|header| header.framing()),
                 ..Segment::default()
             };
             // Where the header cannot be read there may be.
@@ -433,8 +431,8 @@ fn look_at(disk: &dyn Disk, number: u64) -> Result<Option<(Segment, bool)>, Open
 
 /// Writes the index of a segment that was not sealed, so that the next opening need not read it
 /// whole. It is no harm when that fails. The segment's length then.
-fn index_later(file: &dyn DiskFile, length: u64, marker: u64, index: &Index) -> u64 {
-    match write_index(file, length, marker, index) {
+fn index_later(file: &dyn DiskFile, length: u64, framing: Framing, index: &Index) -> u64 {
+    match write_index(file, length, framing, index) {
         Ok(length) => length,
         Err(error) => {
             tracing::warn!(%error, "segment could not be given an index");
@@ -452,37 +450,26 @@ fn stored_index(file: &dyn DiskFile, number: u64) -> io::Result<Option<Index>> {
     let Some(header) = SegmentHeader::decode(&header).filter(|h| h.number == number) else {
         return Ok(None);
     };
+    let framing = header.framing();
     let length = file.length()?;
-    let mut trailer = [0; RECORD_HEADER + TRAILER_PAYLOAD];
-    let Some(end) = length.checked_sub(trailer.len() as u64) else {
+    let mut end = vec![0; trailer::length(framing)];
+    let Some(index_end) = length.checked_sub(end.len() as u64) else {
         return Ok(None);
     };
-    file.read_at(end, &mut trailer)?;
-    let Some((at, size)) = trailer_of(&trailer, header.marker) else {
+    file.read_at(index_end, &mut end)?;
+    let Some((at, size)) = trailer::read(&end, framing) else {
         return Ok(None);
     };
-    let whole = size as usize + RECORD_HEADER;
-    if at.checked_add(whole as u64) != Some(end) {
+    let whole = size as usize + framing.header_length(size);
+    if at.checked_add(whole as u64) != Some(index_end) {
         return Ok(None);
     }
     let mut bytes = vec![0; whole];
     file.read_at(at, &mut bytes)?;
     let index = only_record(&bytes)
-        .filter(|(header, _)| header.kind == INDEX && header.version == record::VERSION)
-        .and_then(|(_, payload)| Index::decode(number, bytes.get(payload)?));
+        .filter(|found| found.kind == INDEX && found.version == PAYLOAD_VERSION)
+        .and_then(|found| Index::decode(number, bytes.get(found.payload)?));
     Ok(index)
-}
-
-/// Where a trailer says that the index is.
-fn trailer_of(bytes: &[u8], marker: u64) -> Option<(u64, u32)> {
-    let (header, payload) = only_record(bytes)?;
-    let ours = header.kind == TRAILER && header.version == record::VERSION;
-    if !ours || !bytes.starts_with(&marker.to_le_bytes()) {
-        return None;
-    }
-    let (at, size) = bytes.get(payload)?.split_at_checked(8)?;
-    let at = u64::from_le_bytes(at.try_into().ok()?);
-    Some((at, u32::from_le_bytes(size.try_into().ok()?)))
 }
 
 /// All bytes of a segment.

@@ -384,3 +384,35 @@ async fn what_remains_of_a_domain_is_counted_from_its_arrival_to_its_end() {
     assert_eq!(remaining(), (0, 0));
     custody.close().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn priorities_outlive_restarts_by_index_and_by_record() {
+    let (disk, clock) = (SimulatedDisk::new(Faults::default()), ManualClock::new());
+    let custody = open(&disk, &clock);
+    for (number, priority) in [(1, 0), (2, -4), (3, 9), (4, 0)] {
+        let mut new = message(number, &["a@one.test"]);
+        new.envelope.priority = Priority::new(priority).unwrap();
+        let _ = custody.accept(new).await.unwrap();
+    }
+    custody.close().await;
+    let expected = [(id(3), 9), (id(1), 0), (id(4), 0), (id(2), -4)];
+    for by_index in [true, false] {
+        if !by_index {
+            for name in disk.list("").unwrap() {
+                let length = disk.bytes(&name).len();
+                disk.damage(&name, length - 1, 1);
+            }
+        }
+        let custody = open(&disk, &clock);
+        let claims = all_due(&custody).await;
+        let found: Vec<_> = claims
+            .iter()
+            .map(|claim| (claim.id, claim.envelope.priority.number()))
+            .collect();
+        assert_eq!(found, expected, "{by_index}");
+        for claim in claims {
+            custody.put_back(claim).await;
+        }
+        custody.close().await;
+    }
+}

@@ -14,6 +14,7 @@ mod orders_model;
 mod pacing;
 mod queue_model;
 mod reopening;
+mod version3;
 
 use std::sync::{
     Arc, Mutex,
@@ -25,7 +26,7 @@ use postrider_crds::queue::{Command, Scope, Verb};
 
 use super::*;
 use crate::{
-    mail::{BodyKind, Envelope, MessageId, Recipient, ReturnPath},
+    mail::{BodyKind, Envelope, MessageId, Priority, Recipient, ReturnPath},
     ports::simulated_disk::{Faults, SimulatedDisk},
 };
 
@@ -99,7 +100,7 @@ fn start() -> Timestamp {
 fn limits() -> Limits {
     Limits {
         free_space_mark: 4096,
-        segment_bytes: 1500,
+        segment_bytes: 1100,
         hot_bytes: 1200,
         // Real time, which these tests do not spend.
         result_wait: Duration::ZERO,
@@ -139,6 +140,7 @@ fn envelope(recipients: &[&str]) -> Envelope {
         body_kind: BodyKind::SevenBit,
         domain: Some("example.com".parse().unwrap()),
         tenant: "apps/legacy".to_owned(),
+        priority: Priority::default(),
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     spool::{
         Place, Spool, Sync,
         record::{Encoded, Head, Record},
+        segment_name,
     },
     state::State,
     *,
@@ -16,12 +17,12 @@ use super::{
 use crate::ports::simulated_disk::Failure;
 
 /// A spool that was opened and wholly restored.
-struct Reopened {
-    spool: Spool,
-    queue: Queue,
+pub(super) struct Reopened {
+    pub(super) spool: Spool,
+    pub(super) queue: Queue,
 }
 
-fn reopen(disk: &SimulatedDisk) -> Reopened {
+pub(super) fn reopen(disk: &SimulatedDisk) -> Reopened {
     let random = Counting(AtomicU64::new(disk.calls()));
     let disk = Arc::new(disk.clone());
     let (mut spool, mut recovery) = Spool::open(disk, Arc::new(random), 1 << 20).unwrap();
@@ -106,6 +107,30 @@ fn a_copy_stays_as_long_as_what_it_was_copied_from() {
     writing.segment(vec![finished(2, 3)]);
     drop(writing);
     assert_eq!(after_two_openings(&disk, [1, 2]), [true, false]);
+}
+
+#[test]
+fn large_batches_fill_their_pages_and_small_ones_do_not() {
+    let disk = empty_disk();
+    let mut writing = reopen(&disk);
+    let length = || disk.bytes(&segment_name(1)).len();
+    writing.spool.append(&[accepted(0)], Sync::Now).unwrap();
+    assert_eq!(length(), 434);
+    let batch: Vec<_> = (1..60).map(accepted).collect();
+    for _ in 0..2 {
+        writing.spool.append(&batch, Sync::Now).unwrap();
+        assert_eq!(length() % 4096, 0);
+    }
+    writing.spool.append(&[tried(1, 1)], Sync::Later).unwrap();
+    assert_eq!(length() % 4096, 31);
+    drop(writing);
+    // Once record by record, once by index.
+    for _ in 0..2 {
+        let queue = reopen(&disk).queue;
+        assert_eq!(queue.len(), 60);
+        assert_eq!(queue.current(id(1)).unwrap().1.legs[0].attempts, 1);
+    }
+    assert_eq!(disk.list("quarantine").unwrap(), [""; 0]);
 }
 
 #[test]

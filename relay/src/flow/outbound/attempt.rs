@@ -165,6 +165,7 @@ impl Outbound {
                 sender: outgoing.sender.clone(),
                 recipients: indexes.iter().filter_map(mailbox).collect(),
                 payload: outgoing.payload.clone(),
+                priority: claim.envelope.priority,
             };
             let answers = match &failure {
                 None => self.transact(transaction, course).await,

@@ -143,6 +143,7 @@ impl Outbound {
                 body_kind: BodyKind::SevenBit,
                 domain,
                 tenant: claim.envelope.tenant.clone(),
+                priority: claim.envelope.priority,
             },
             body: notification.write().into(),
             accepted: now,

@@ -91,6 +91,7 @@ impl Session {
             "8BITMIME",
             "CHUNKING",
             "ENHANCEDSTATUSCODES",
+            "MT-PRIORITY",
             &size,
         ];
         // RFC 4954 §4: not before the password is safe.
@@ -179,6 +180,7 @@ impl Session {
             login,
             from: mail.from,
             body_kind: mail.body,
+            priority: mail.priority,
             recipients: Vec::new(),
             size: mail.size,
             chunks: None,

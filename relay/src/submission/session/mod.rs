@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    mail::{BodyKind, EnhancedCode, Reply, ReturnPath},
+    mail::{BodyKind, EnhancedCode, Priority, Reply, ReturnPath},
     telemetry::RejectReason,
 };
 
@@ -82,6 +82,8 @@ pub struct Submission {
     pub recipients: Vec<Mailbox>,
     /// What the text really is.
     pub body_kind: BodyKind,
+    /// How urgent MAIL said it is.
+    pub priority: Option<Priority>,
     /// The message as it came, unstuffed.
     pub message: Message,
     /// When MAIL came, on the caller's monotonic clock.
@@ -140,6 +142,7 @@ struct Transaction {
     login: Login,
     from: ReturnPath,
     body_kind: BodyKind,
+    priority: Option<Priority>,
     recipients: Vec<Mailbox>,
     /// Octets announced.
     size: Option<u64>,
@@ -429,6 +432,7 @@ impl Session {
             from: transaction.from,
             recipients: transaction.recipients,
             body_kind,
+            priority: transaction.priority,
             message: text.message,
             began: transaction.began,
         }

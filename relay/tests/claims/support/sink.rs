@@ -18,6 +18,8 @@ use super::within;
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) from: String,
+    /// What MAIL said behind the address.
+    pub(crate) parameters: String,
     pub(crate) recipients: Vec<String>,
     pub(crate) data: String,
     /// The command it came by: `DATA` or `BDAT`.
@@ -71,9 +73,17 @@ impl Sink {
         found.unwrap().iter().find(|r| wanted(r)).unwrap().clone()
     }
 
+    /// Waits until so many messages have arrived; gives them.
+    pub(crate) async fn wait_for(&self, count: usize) -> Vec<Received> {
+        let mut received = self.received.subscribe();
+        let what = format!("{count} messages");
+        let found = within(&what, received.wait_for(|all| all.len() >= count)).await;
+        found.unwrap().clone()
+    }
+
     async fn session(&self, mut stream: BufStream<TcpStream>) -> std::io::Result<()> {
         say(&mut stream, "220 sink").await?;
-        let (mut from, mut recipients) = (String::new(), Vec::new());
+        let (mut mail, mut recipients) = (String::new(), Vec::new());
         loop {
             let mut line = String::new();
             if stream.read_line(&mut line).await? == 0 {
@@ -84,7 +94,7 @@ impl Sink {
             let reply = match verb.as_str() {
                 "EHLO" => self.greeting(),
                 "MAIL" => {
-                    (from, recipients) = (path(line), Vec::new());
+                    (mail, recipients) = (line.to_owned(), Vec::new());
                     "250 ok".into()
                 }
                 "RCPT" => self.recipient(path(line), &mut recipients),
@@ -92,13 +102,13 @@ impl Sink {
                 "DATA" => {
                     say(&mut stream, "354 go").await?;
                     let data = text(&mut stream).await?;
-                    self.take(&from, &mut recipients, (data, "DATA"))
+                    self.take(&mail, &mut recipients, (data, "DATA"))
                 }
                 "BDAT" => {
                     let data = chunk(&mut stream, line).await?;
                     match recipients.is_empty() {
                         true => "503 nobody".into(),
-                        false => self.take(&from, &mut recipients, (data, "BDAT")),
+                        false => self.take(&mail, &mut recipients, (data, "BDAT")),
                     }
                 }
                 "RSET" | "NOOP" => "250 ok".into(),
@@ -120,12 +130,16 @@ impl Sink {
 
     fn take(
         &self,
-        from: &str,
+        mail: &str,
         recipients: &mut Vec<String>,
         (data, command): (String, &'static str),
     ) -> String {
         let message = Received {
-            from: from.to_owned(),
+            from: path(mail),
+            parameters: mail
+                .rsplit_once('>')
+                .map_or("", |(_, rest)| rest)
+                .to_owned(),
             recipients: std::mem::take(recipients),
             data,
             command,

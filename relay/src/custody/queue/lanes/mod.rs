@@ -4,26 +4,33 @@
 //! bytes, and is claimed only when it has somewhere to go.
 //!
 //! - A *lane* is a recipient domain; a *gate* bounds what may be claimed for all lanes of one site.
-//!   Until a lane's site is known it has a narrow gate of its own. A lane whose gate is full is not
-//!   asked, so a slow site costs the others nothing.
+//!   Until a lane's site is known it has a narrow gate of its own.
+//! - A *flow* is what a tenant has ready in a lane of one priority, first in, first out. A tenant's
+//!   flows at a gate are its *line* there, see [`line`]: it has one place among the lines of the
+//!   gate and one among the tenant's, whatever its priorities, so that nobody is served more for
+//!   calling all its mail urgent. A line whose gate is full is not asked, so a slow site costs the
+//!   others nothing.
 //! - Gates of sites that did not take mail lately (*suspects*) share half of what may be claimed
 //!   at all, so that silent sites cannot starve the rest.
-//! - Tenants are served by deficit round robin, in KiB; a tenant's lanes take turns; a lane's legs
-//!   go first in, first out.
+//! - Tenants are served by deficit round robin, in KiB; a tenant's lines take turns.
 //!
 //! Promises: pure; constant time per leg, whatever waits. Whenever a gate has room and legs wait at
-//! it, one of its flows is where [`Lanes::pick`] finds it.
+//! it, one of its lines is where [`Lanes::pick`] finds it.
+
+mod gates;
+mod line;
 
 use std::collections::{HashMap, VecDeque};
 
 use postrider_crds::DomainName;
 use slab::Slab;
 
+use self::{gates::Gate, line::Line};
 use super::{
-    legs::{End, Legs, NONE, Position},
+    legs::{End, Legs, Position},
     wheel,
 };
-use crate::mail::Site;
+use crate::mail::{Priority, Site};
 
 /// What may be claimed at a time, in KiB: 256 MiB of messages.
 const CLAIM_KIB: u64 = 256 << 10;
@@ -35,7 +42,7 @@ const LEAST_KIB: u16 = 64;
 const UNKNOWN_SITE_CLAIMS: u32 = 64;
 /// What a tenant may have claimed, in KiB, before the next one has its turn.
 const QUANTUM: i64 = 256;
-/// Flows of suspects that are called at a time when there is room.
+/// Lines of suspects that are called at a time when there is room.
 const SUSPECTS_CALLED: u64 = 16;
 /// Lanes without legs that are remembered, with their sites.
 const IDLE_LANES: usize = 4096;
@@ -50,10 +57,11 @@ pub(super) struct Lanes {
     gates: Slab<Gate>,
     sites: HashMap<Site, u32>,
     flows: Slab<Flow>,
+    lines: Slab<Line>,
     tenants: Slab<Tenant>,
     /// Tenants with something to claim.
     turns: VecDeque<u32>,
-    /// Flows that wait for room among the suspects.
+    /// Lines that wait for room among the suspects.
     suspects: VecDeque<u32>,
     claimed_kib: u64,
     suspect_kib: u64,
@@ -66,45 +74,25 @@ struct Lane {
     legs: u32,
     claimed: u32,
     kib: u64,
-    /// By tenant; there is one for each that has ready legs here.
+    /// By tenant and priority; there is one for each that has ready legs here.
     flows: Vec<u32>,
     /// When it became idle, if it is.
     idle: u64,
 }
 
-/// One tenant's ready legs in one lane: the list of this number.
+/// One tenant's ready legs of one priority in one lane: the list of this number.
 #[derive(Debug)]
 struct Flow {
     tenant: u32,
     lane: u32,
-    stand: Stand,
-}
-
-/// Where a flow is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stand {
-    /// Among its tenant's.
-    Turn,
-    /// Waiting at its gate.
-    Gate,
-    /// Waiting among the suspects.
-    Suspects,
-}
-
-#[derive(Debug)]
-struct Gate {
-    site: Option<Site>,
-    limit: u32,
-    trust: Trust,
-    lanes: u32,
-    claimed: u32,
-    kib: u64,
-    waiting: VecDeque<u32>,
+    line: u32,
+    priority: Priority,
 }
 
 #[derive(Debug, Default)]
 struct Tenant {
     deficit: i64,
+    /// Its lines that may have room.
     turns: VecDeque<u32>,
     has_turn: bool,
 }
@@ -207,9 +195,9 @@ impl Lanes {
         lanes.map(|(_, lane)| lane.domain.clone()).collect()
     }
 
-    /// A leg is ready: behind the others, or before them.
-    pub(super) fn push(&mut self, legs: &mut Legs, leg: u32, tenant: u32, end: End) {
-        if let Some(list) = self.ready(legs, leg, tenant) {
+    /// A leg of a tenant, of this priority, is ready: behind the others of it, or before them.
+    pub(super) fn push(&mut self, legs: &mut Legs, leg: u32, whose: (u32, Priority), end: End) {
+        if let Some(list) = self.ready(legs, leg, whose) {
             legs.push(list, leg, end);
         }
     }
@@ -218,7 +206,7 @@ impl Lanes {
     pub(super) fn pick(&mut self, legs: &mut Legs) -> Option<u32> {
         loop {
             let tenant = self.tenants.get_mut(*self.turns.front()? as usize)?;
-            let Some(&flow) = tenant.turns.front() else {
+            let Some(&line) = tenant.turns.front() else {
                 tenant.has_turn = false;
                 tenant.deficit = tenant.deficit.min(0);
                 self.turns.pop_front();
@@ -229,26 +217,42 @@ impl Lanes {
                 self.turns.rotate_left(1);
                 continue;
             }
-            let Some(leg) = legs.first(list_of(flow)) else {
+            let Some((flow, leg)) = self.first_of(legs, line) else {
+                let tenant = self.tenants.get_mut(*self.turns.front()? as usize)?;
                 tenant.turns.pop_front();
-                self.end_flow(flow);
+                self.end_line(line);
                 continue;
             };
-            let cost = legs.get(leg)?.cost;
-            let lane = self.flows.get(flow as usize)?.lane;
+            let entry = legs.get(leg)?;
+            let (lane, cost) = (entry.lane, entry.cost);
             match self.admits(lane, cost) {
                 Admits::Yes => {}
                 Admits::NothingMore => return None,
                 Admits::NotAt(stand) => {
-                    self.step_aside(flow, stand);
+                    self.step_aside(line, stand);
                     continue;
                 }
             }
             self.claim(legs, leg);
+            self.lines.get_mut(line as usize)?.gave();
+            if legs.first(list_of(flow)).is_none() {
+                self.end_flow(flow);
+            }
             let tenant = self.tenants.get_mut(*self.turns.front()? as usize)?;
             tenant.turns.rotate_left(1);
             tenant.deficit -= i64::from(cost);
             return Some(leg);
+        }
+    }
+
+    /// The flow of a line whose turn it is, and its first leg. Flows that lost all theirs end here.
+    fn first_of(&mut self, legs: &Legs, line: u32) -> Option<(u32, u32)> {
+        loop {
+            let flow = self.lines.get(line as usize)?.next()?;
+            match legs.first(list_of(flow)) {
+                Some(leg) => return Some((flow, leg)),
+                None => self.end_flow(flow),
+            }
         }
     }
 
@@ -283,70 +287,28 @@ impl Lanes {
         self.ring_suspects();
     }
 
-    /// The lane of `domain` is one of `site`'s, which may have `limit` claims. Whether what is
-    /// claimed for it now, this claim included, is within that.
-    pub(super) fn bind(
-        &mut self,
-        domain: &DomainName,
-        site: &Site,
-        limit: u32,
-        trust: Trust,
-    ) -> Room {
-        let Some(&lane) = self.names.get(domain) else {
-            return Room::Granted;
-        };
-        let gate = match self.sites.get(site) {
-            Some(gate) => *gate,
-            None => {
-                let gate = key(self.gates.insert(Gate::of(Some(site.clone()))));
-                self.sites.insert(site.clone(), gate);
-                gate
-            }
-        };
-        self.move_lane(lane, gate);
-        let Some(entry) = self.gates.get_mut(gate as usize) else {
-            return Room::Granted;
-        };
-        entry.limit = limit.max(1);
-        let was = std::mem::replace(&mut entry.trust, trust);
-        let over = entry.claimed > entry.limit;
-        match (was, trust) {
-            (Trust::Suspect, Trust::Proven) => {
-                self.suspect_kib = self.suspect_kib.saturating_sub(entry.kib);
-                self.clear(gate);
-            }
-            (Trust::Proven, Trust::Suspect) => self.suspect_kib += entry.kib,
-            (Trust::Proven, Trust::Proven) | (Trust::Suspect, Trust::Suspect) => {}
-        }
-        let full = over || (trust == Trust::Suspect && self.suspect_kib > SUSPECT_KIB);
-        self.ring(gate);
-        match full {
-            true => Room::Full,
-            false => Room::Granted,
-        }
-    }
-
-    fn ready(&mut self, legs: &mut Legs, leg: u32, tenant: u32) -> Option<u32> {
+    fn ready(&mut self, legs: &mut Legs, leg: u32, whose: (u32, Priority)) -> Option<u32> {
+        let (tenant, priority) = whose;
         let entry = legs.get_mut(leg)?;
         entry.position = Position::Ready;
-        let lane_key = entry.lane;
-        let lane = self.lanes.get_mut(lane_key as usize)?;
-        let flows = &self.flows;
-        let is_tenants = |flow: &&u32| {
-            flows
-                .get(**flow as usize)
-                .is_some_and(|f| f.tenant == tenant)
+        let key_of_lane = entry.lane;
+        let lane = self.lanes.get(key_of_lane as usize)?;
+        let is_it = |flow: &&u32| {
+            let flow = self.flows.get(**flow as usize);
+            flow.is_some_and(|flow| (flow.tenant, flow.priority) == whose)
         };
-        if let Some(flow) = lane.flows.iter().find(is_tenants) {
+        if let Some(flow) = lane.flows.iter().find(is_it) {
             return Some(list_of(*flow));
         }
+        let line = self.line_at(lane.gate, tenant);
         let flow = key(self.flows.insert(Flow {
             tenant,
-            lane: lane_key,
-            stand: Stand::Turn,
+            lane: key_of_lane,
+            line,
+            priority,
         }));
-        lane.flows.push(flow);
-        self.take_turn(flow);
+        self.lines.get_mut(line as usize)?.add(priority, flow);
+        self.lanes.get_mut(key_of_lane as usize)?.flows.push(flow);
         Some(list_of(flow))
     }
 
@@ -387,130 +349,17 @@ impl Lanes {
         }
     }
 
-    /// The flow that has its turn waits elsewhere.
-    fn step_aside(&mut self, flow: u32, stand: Stand) {
-        let Some(entry) = self.flows.get_mut(flow as usize) else {
-            return;
-        };
-        entry.stand = stand;
-        if let Some(tenant) = self.tenants.get_mut(entry.tenant as usize) {
-            tenant.turns.pop_front();
-        }
-        let gate = self.lanes.get(entry.lane as usize).map(|lane| lane.gate);
-        match (
-            stand,
-            gate.and_then(|gate| self.gates.get_mut(gate as usize)),
-        ) {
-            (Stand::Gate, Some(gate)) => gate.waiting.push_back(flow),
-            _ => self.suspects.push_back(flow),
-        }
-    }
-
-    /// Puts a flow in line behind its tenant's others.
-    fn take_turn(&mut self, flow: u32) {
-        let Some(entry) = self.flows.get_mut(flow as usize) else {
-            return;
-        };
-        entry.stand = Stand::Turn;
-        let key = entry.tenant;
-        if let Some(tenant) = self.tenants.get_mut(key as usize) {
-            tenant.turns.push_back(flow);
-            if !tenant.has_turn {
-                tenant.has_turn = true;
-                self.turns.push_back(key);
-            }
-        }
-    }
-
-    /// A flow without legs, which stands nowhere any more, ends. Another may use its room.
+    /// A flow without legs ends.
     fn end_flow(&mut self, flow: u32) {
         let Some(entry) = self.flows.try_remove(flow as usize) else {
             return;
         };
         if let Some(lane) = self.lanes.get_mut(entry.lane as usize) {
             lane.flows.retain(|other| *other != flow);
-            let gate = lane.gate;
-            self.ring(gate);
         }
-        self.ring_suspects();
-    }
-
-    /// Calls as many of the flows that wait at a gate as it has room for.
-    fn ring(&mut self, gate: u32) {
-        let Some(entry) = self.gates.get_mut(gate as usize) else {
-            return;
-        };
-        let room = entry.limit.saturating_sub(entry.claimed) as usize;
-        let room = room.min(entry.waiting.len());
-        let called: Vec<u32> = entry.waiting.drain(..room).collect();
-        for flow in called {
-            self.take_turn(flow);
+        if let Some(line) = self.lines.get_mut(entry.line as usize) {
+            line.remove(entry.priority, flow);
         }
-    }
-
-    /// Calls some of the flows that wait among the suspects, as far as there is room.
-    fn ring_suspects(&mut self) {
-        let room = SUSPECT_KIB.saturating_sub(self.suspect_kib) / u64::from(LEAST_KIB);
-        for _ in 0..room.min(SUSPECTS_CALLED) {
-            let Some(flow) = self.suspects.pop_front() else {
-                return;
-            };
-            self.take_turn(flow);
-        }
-    }
-
-    /// A site is a suspect no more: its flows do not wait among them.
-    fn clear(&mut self, gate: u32) {
-        let (lanes, flows) = (&self.lanes, &self.flows);
-        let is_cleared = |flow: &u32| {
-            let lane = flows
-                .get(*flow as usize)
-                .and_then(|f| lanes.get(f.lane as usize));
-            lane.is_none_or(|lane| lane.gate == gate)
-        };
-        let (cleared, others): (VecDeque<u32>, _) =
-            self.suspects.iter().partition(|f| is_cleared(f));
-        self.suspects = others;
-        for flow in cleared {
-            self.take_turn(flow);
-        }
-    }
-
-    fn move_lane(&mut self, lane: u32, to: u32) {
-        let Some(entry) = self.lanes.get_mut(lane as usize) else {
-            return;
-        };
-        let from = std::mem::replace(&mut entry.gate, to);
-        if from == to {
-            return;
-        }
-        let (claimed, kib, flows) = (entry.claimed, entry.kib, entry.flows.clone());
-        let mut suspect = 0_i64;
-        if let Some(gate) = self.gates.get_mut(from as usize) {
-            gate.claimed = gate.claimed.saturating_sub(claimed);
-            gate.kib = gate.kib.saturating_sub(kib);
-            gate.lanes -= 1;
-            gate.waiting.retain(|flow| !flows.contains(flow));
-            suspect -= gate.suspect(kib);
-        }
-        if let Some(gate) = self.gates.get_mut(to as usize) {
-            gate.claimed += claimed;
-            gate.kib += kib;
-            gate.lanes += 1;
-            suspect += gate.suspect(kib);
-        }
-        self.suspect_kib = self.suspect_kib.saturating_add_signed(suspect);
-        for flow in flows {
-            if self
-                .flows
-                .get(flow as usize)
-                .is_some_and(|f| f.stand == Stand::Gate)
-            {
-                self.take_turn(flow);
-            }
-        }
-        self.ring(from);
-        self.drop_gate(from);
     }
 
     fn forget(&mut self, lane: u32) {
@@ -519,31 +368,12 @@ impl Lanes {
         };
         self.names.remove(&entry.domain);
         for flow in entry.flows {
-            // It has no legs, and ends when its turn comes.
-            if let Some(flow) = self.flows.get_mut(flow as usize) {
-                flow.lane = NONE;
-            }
+            self.end_flow(flow);
         }
         if let Some(gate) = self.gates.get_mut(entry.gate as usize) {
             gate.lanes -= 1;
         }
         self.drop_gate(entry.gate);
-    }
-
-    fn drop_gate(&mut self, gate: u32) {
-        if self
-            .gates
-            .get(gate as usize)
-            .is_some_and(|gate| gate.lanes == 0)
-            && let Some(gone) = self.gates.try_remove(gate as usize)
-        {
-            if let Some(site) = gone.site {
-                self.sites.remove(&site);
-            }
-            for flow in gone.waiting {
-                self.take_turn(flow);
-            }
-        }
     }
 }
 
@@ -551,29 +381,17 @@ enum Admits {
     Yes,
     /// Nor any other.
     NothingMore,
+    /// Its line waits there.
     NotAt(Stand),
 }
 
-impl Gate {
-    fn of(site: Option<Site>) -> Self {
-        Self {
-            lanes: u32::from(site.is_none()),
-            site,
-            limit: UNKNOWN_SITE_CLAIMS,
-            trust: Trust::Suspect,
-            claimed: 0,
-            kib: 0,
-            waiting: VecDeque::new(),
-        }
-    }
-
-    /// What of `kib` counts among the suspects.
-    fn suspect(&self, kib: u64) -> i64 {
-        match self.trust {
-            Trust::Suspect => i64::try_from(kib).unwrap_or(i64::MAX),
-            Trust::Proven => 0,
-        }
-    }
+/// Where a line waits for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    /// At its gate.
+    Gate,
+    /// Among the suspects.
+    Suspects,
 }
 
 fn list_of(flow: u32) -> u32 {
@@ -583,3 +401,6 @@ fn list_of(flow: u32) -> u32 {
 fn key(slab: usize) -> u32 {
     u32::try_from(slab).expect("memory ends before 2^32 of them do")
 }
+
+#[cfg(test)]
+mod tests;
