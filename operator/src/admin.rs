@@ -10,6 +10,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Frame},
+    header::{CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -110,7 +111,8 @@ fn answer<B>(
         "/metrics" => {
             let pages = stream::iter(Pages::new(metrics.clone(), now));
             let pages = pages.map(|page| page.map(|text| Frame::data(Bytes::from(text))));
-            Response::new(BoxBody::new(StreamBody::new(pages)))
+            let body = BoxBody::new(StreamBody::new(pages));
+            typed(prometheus::TEXT_FORMAT, Response::new(body))
         }
         _ => respond(
             StatusCode::NOT_FOUND,
@@ -126,6 +128,13 @@ fn respond(status: StatusCode, text: Bytes) -> Response<Body> {
     let body = Full::new(text).map_err(|never| match never {});
     let mut response = Response::new(BoxBody::new(body));
     *response.status_mut() = status;
+    typed("text/plain; charset=utf-8", response)
+}
+
+/// Says what a body is. Prometheus, from version 3 on, takes no metrics that do not say so.
+fn typed(kind: &'static str, mut response: Response<Body>) -> Response<Body> {
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
 
@@ -152,6 +161,9 @@ mod tests {
                 .unwrap();
             let response = answer(&request, &metrics, phase, Timestamp::UNIX_EPOCH);
             assert_eq!(response.status().as_u16(), status, "{method} {path}");
+            let kind = &response.headers()[CONTENT_TYPE];
+            let is_metrics = kind.to_str().unwrap().contains("version=0.0.4");
+            assert_eq!(is_metrics, (method, path) == ("GET", "/metrics"));
         }
     }
 }

@@ -41,6 +41,8 @@ fn metrics(address: SocketAddr) -> Option<String> {
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1);
+    let is_typed = head.contains("content-type: text/plain; version=0.0.4");
+    assert!(is_typed || status != Some("200"), "{head}");
     (status == Some("200")).then(|| body.to_owned())
 }
 
