@@ -117,17 +117,24 @@ async fn write_keys(domain: &SendingDomain, plan: &Plan, ctx: &Context) -> Resul
     let Some(made) = ctx.key_makers.fetch(domain, &plan.generate, urgency) else {
         return Ok(Keys::Awaited);
     };
-    for (new, private_key) in plan.generate.iter().zip(made) {
-        let private_key = private_key.map_err(|error| Error::Key {
+    for (nth, (new, private_key)) in plan.generate.iter().zip(&made).enumerate() {
+        let private_key = private_key.clone().map_err(|error| Error::Key {
             name: new.secret.clone(),
             problem: error.to_string(),
         })?;
-        if let Err(error) = write_key(domain, new, private_key, ctx).await {
-            return match error.refusal() {
-                Some(refusal) => Ok(Keys::Refused(refusal, error)),
-                None => Err(error),
-            };
-        }
+        let Err(error) = write_key(domain, new, private_key, ctx).await else {
+            continue;
+        };
+        let (left, unstored) = (plan.generate.get(nth..), made.get(nth..));
+        ctx.key_makers.give_back(
+            domain,
+            left.unwrap_or_default(),
+            unstored.unwrap_or_default().to_vec(),
+        );
+        return match error.refusal() {
+            Some(refusal) => Ok(Keys::Refused(refusal, error)),
+            None => Err(error),
+        };
     }
     Ok(Keys::Written)
 }

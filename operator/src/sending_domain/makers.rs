@@ -7,7 +7,8 @@
 //! Guarantees: a domain that signs already, whose key is being replaced, comes before those that have
 //! never had one; a key is made once however often it is asked for; what nobody wants any more, or
 //! whose domain is gone, is not made, and forgotten if it was. Keys leave this module to whoever asks
-//! for them; until then they are in memory alone, so a process that ends has made them in vain.
+//! for them, and come back when they cannot be stored, for the next attempt; they are in memory alone,
+//! so a process that ends has made them in vain.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -72,6 +73,17 @@ struct Wish {
     made: Option<Vec<Made>>,
 }
 
+impl Wish {
+    fn new(domain: &SendingDomain, wanted: &[NewKey], made: Option<Vec<Made>>) -> Self {
+        Self {
+            namespace: domain.namespace().unwrap_or_default(),
+            name: domain.name_any(),
+            wanted: wanted.to_vec(),
+            made,
+        }
+    }
+}
+
 impl KeyMakers {
     /// Nothing is wanted yet. Keys are made by whichever of the `count` makers is free.
     #[must_use]
@@ -102,6 +114,11 @@ impl KeyMakers {
             tokio::spawn(self.clone().work());
         }
         made
+    }
+
+    /// Takes back what `domain` fetched and cannot store for now: `wanted`, as they were `made`.
+    pub fn give_back(&self, domain: &SendingDomain, wanted: &[NewKey], made: Vec<Made>) {
+        self.book().give_back(domain, wanted, made);
     }
 
     /// Serves those who wait until there is nobody.
@@ -174,16 +191,17 @@ impl Book {
                     self.last += 1;
                     self.waiting.insert((urgency, self.last), uid.clone());
                 }
-                let wish = Wish {
-                    namespace: domain.namespace().unwrap_or_default(),
-                    name: domain.name_any(),
-                    wanted: wanted.to_vec(),
-                    made: None,
-                };
-                self.wishes.insert(uid, wish);
+                self.wishes.insert(uid, Wish::new(domain, wanted, None));
                 None
             }
         }
+    }
+
+    /// Keys wait for the next attempt to store them, unless something else is wanted meanwhile.
+    fn give_back(&mut self, domain: &SendingDomain, wanted: &[NewKey], made: Vec<Made>) {
+        let uid = domain.uid().unwrap_or_default();
+        let wish = Wish::new(domain, wanted, Some(made));
+        self.wishes.entry(uid).or_insert(wish);
     }
 
     /// The next who waits and whose domain `exists`; when there is nobody, wishes that were met for
@@ -320,6 +338,18 @@ mod tests {
         assert!(fetch(&mut book, &other).is_none(), "and is made anew");
         assert_eq!(fetch(&mut book, &[]), Some(Vec::new()));
         assert!(book.wishes.is_empty() && order(&mut book).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_fetched_again_and_not_made_again() {
+        let mut book = Book::default();
+        let (a, keys, made) = (domain("a"), [new("a-1")], vec![Ok("PEM".to_owned())]);
+        book.give_back(&a, &keys, made.clone());
+        assert_eq!(book.fetch(&a, &keys, Urgency::First), Some(made.clone()));
+        assert!(book.fetch(&a, &[new("a-2")], Urgency::First).is_none());
+        book.give_back(&a, &keys, made);
+        assert_eq!(order(&mut book), ["a"], "another is wanted and made");
+        assert!(book.fetch(&a, &keys, Urgency::First).is_none());
     }
 
     #[test]
