@@ -2,14 +2,23 @@
 //! on with the one before; put right, it is applied. What somebody else writes into a rendered
 //! object is put right by the operator itself.
 
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use postrider_e2e::peers::sink::Rules;
 use serde_json::{Value, json};
 
 use crate::{
     kstatus::{Health, health},
-    support::{POOL, Stage},
+    support::{POOL, Stage, eventually},
 };
+
+/// The definition that refuses what relays refuse.
+const DEFINITION: &str = "relaypools.postrider.dev";
+/// Where in it the schema of retries is, with the rule that compares their times.
+const RETRY: &str = "/schema/openAPIV3Schema/properties/spec/properties/delivery/properties/retry";
 
 #[tokio::test]
 async fn refused_configuration_leaves_the_old_in_force() {
@@ -19,9 +28,16 @@ async fn refused_configuration_leaves_the_old_in_force() {
     let sent = stage.send("ada", "Before").await;
     stage.delivered(&sent).await;
 
-    // What the schema cannot compare, the relay does.
+    forget_the_rules(&stage).await;
     let upside_down = json!({"delivery": {"retry": {"initial": "1h", "maximum": "1s"}}});
-    stage.apply(stage.pool(upside_down)).await;
+    let upside_down = stage.pool(upside_down);
+    let pools = stage.objects("RelayPool");
+    let as_owner = PatchParams::apply("e2e").force();
+    eventually("a pool that only relays refuse", async || {
+        let patch = Patch::Apply(&upside_down);
+        pools.patch(POOL, &as_owner, &patch).await.ok()
+    })
+    .await;
     let said = stage
         .condition(("RelayPool", POOL), "ConfigApplied", "False", "Refused")
         .await;
@@ -53,4 +69,22 @@ async fn refused_configuration_leaves_the_old_in_force() {
     let sent = stage.send("ada", "By the restored configuration").await;
     stage.delivered(&sent).await;
     stage.finish().await;
+}
+
+/// Leaves the refusal of such a pool to its relays, as an API server does that has the definitions of
+/// an older release.
+async fn forget_the_rules(stage: &Stage) {
+    let definitions: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+    let definition = definitions.get(DEFINITION).await.expect("a definition");
+    let mut definition = serde_json::to_value(definition).expect("JSON");
+    let versions = &mut definition["spec"]["versions"];
+    let retry = versions[0].pointer_mut(RETRY).expect("a retry");
+    let rules = retry.as_object_mut().expect("a schema");
+    let rules = rules.remove("x-kubernetes-validations");
+    rules.expect("the rule is the API server's");
+    let patch = Patch::Merge(json!({"spec": {"versions": versions}}));
+    let patched = definitions
+        .patch(DEFINITION, &PatchParams::default(), &patch)
+        .await;
+    patched.expect("patched");
 }
