@@ -23,7 +23,7 @@ use postrider_bench::{
     profile::{Profile, Variant},
     progress::Progress,
     report::{
-        markdown::{Facts, report},
+        markdown::{Facts, report, with_words_of},
         summary::summary,
     },
     results::Results,
@@ -338,7 +338,9 @@ fn write_report(full: &Full, plan: &Plan, results: &Results) -> Result<(), Error
     let charts = full.report.with_extension("");
     let folder = charts.file_name().unwrap_or_default().to_string_lossy();
     let report = report(results, &facts, &folder);
-    write(&full.report, report.text.as_bytes())?;
+    let before = fs::read_to_string(&full.report).unwrap_or_default();
+    let text = with_words_of(&report.text, &before);
+    write(&full.report, text.as_bytes())?;
     for (file, svg) in &report.charts {
         write(&charts.join(file), svg.as_bytes())?;
     }

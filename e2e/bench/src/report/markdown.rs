@@ -1,4 +1,5 @@
-//! `docs/benchmark.md`: tables of medians, the account, and what to know of the method.
+//! `docs/benchmark.md`: tables of medians, the account, and what to know of the method. What people
+//! have written below [`BY_HAND`] stays.
 
 use std::fmt::Write as _;
 
@@ -51,6 +52,19 @@ pub fn report(results: &Results, facts: &Facts, charts: &str) -> Report {
     Report {
         text,
         charts: drawn,
+    }
+}
+
+/// The line below which a report is people's.
+pub const BY_HAND: &str = "<!-- Written by hand from here on; make bench leaves it as it is. -->";
+
+/// `text`, and below it what people wrote below the report `before`.
+pub fn with_words_of(text: &str, before: &str) -> String {
+    let words = before.split_once(BY_HAND).map_or("", |(_, words)| words);
+    let words = words.trim();
+    match words.is_empty() {
+        true => text.to_owned(),
+        false => format!("{text}\n{BY_HAND}\n\n{words}\n"),
     }
 }
 
@@ -272,6 +286,14 @@ filesystem included, by the whole machine. Syncs are the relay's own count; othe
 mod tests {
     use super::*;
     use crate::results::tests::of_rates;
+
+    #[test]
+    fn what_people_wrote_stays() {
+        let before = with_words_of("old\n", &format!("older\n{BY_HAND}\n\n## Why\n"));
+        let after = with_words_of("new\n", &before);
+        assert_eq!(after, format!("new\n\n{BY_HAND}\n\n## Why\n"));
+        assert_eq!(with_words_of("new\n", "old\n"), "new\n");
+    }
 
     #[test]
     fn a_report_has_a_row_a_contender_and_its_charts() {
