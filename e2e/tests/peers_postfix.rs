@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 
 use postrider_e2e::{
-    cluster::Cache,
+    cluster::{Cache, wait_for},
     peers::{
         Client, Judge, Outcome, Postfix, PostfixConfig, Programs, Received, SignOrder, SigningKey,
         StopOnDrop, Submission, Tls,
@@ -219,7 +219,31 @@ async fn opendkim_passes_good_signatures_only_and_the_judges_agree() {
 }
 
 /// Delivers a message as it is, which a mail library would not.
+#[tokio::test]
+async fn a_verifier_that_dies_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let zone = Zone::new("shop.test").txt("@", "v=spf1 -all");
+    let receiver = Receiver::start(dir.path(), 34, zone).await;
+    receiver.postfix.kill_verifier().await.unwrap();
+    let address = receiver.postfix.address();
+    let taken = wait_for("the verifier", BOUND, "-", async || {
+        let text = "From: app@shop.test\r\nSubject: not signed\r\n\r\nHello.\r\n";
+        Ok(try_deliver(address, "b@to.test", text).await.ok())
+    });
+    taken.await.unwrap();
+    let mail = receiver.postfix.wait_received("b@to.test", 1, BOUND);
+    let results = &mail.await.unwrap()[0].authentication_results;
+    assert!(results[0].contains("dkim=none"), "{results:?}");
+    receiver.stop().await;
+}
+
 async fn deliver(address: SocketAddr, recipient: &str, message: &str) {
+    let delivered = try_deliver(address, recipient, message).await;
+    delivered.unwrap();
+}
+
+/// An error is the first reply that is none of success.
+async fn try_deliver(address: SocketAddr, recipient: &str, message: &str) -> Result<(), String> {
     let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
     let commands = [
         String::new(),
@@ -234,6 +258,9 @@ async fn deliver(address: SocketAddr, recipient: &str, message: &str) {
         stream.write_all(command.as_bytes()).await.unwrap();
         let mut reply = String::new();
         stream.read_line(&mut reply).await.unwrap();
-        assert!(reply.starts_with(['2', '3']), "{command}{reply}");
+        if !reply.starts_with(['2', '3']) {
+            return Err(format!("{command}{reply}"));
+        }
     }
+    Ok(())
 }

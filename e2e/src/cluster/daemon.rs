@@ -84,6 +84,19 @@ impl Process {
             .collect()
     }
 
+    /// The living processes it has started itself.
+    pub(crate) fn children(self) -> Vec<Self> {
+        let parent = self.pid.to_string();
+        let is_child = |process: &Self| {
+            let text = fs::read_to_string(format!("/proc/{}/stat", process.pid));
+            let text = text.unwrap_or_default();
+            // As in `stat`: the name may hold anything.
+            let fields = text.rsplit_once(") ").map_or("", |(_, fields)| fields);
+            fields.split(' ').nth(1) == Some(&parent)
+        };
+        Self::all().into_iter().filter(is_child).collect()
+    }
+
     /// Whether it still lives.
     pub(crate) fn lives(self) -> bool {
         Self::find(self.pid()) == Some(self)

@@ -143,8 +143,20 @@ impl Postfix {
     /// When a process does not end.
     pub async fn stop(self) -> Result<(), Error> {
         self.master.process().stop().await?;
-        // It has no state, and takes five seconds to notice SIGTERM (libmilter's poll).
-        self.milter.process().kill().await?;
+        // Its parent hands it the signal on, which it takes five seconds to notice (libmilter's poll).
+        self.milter.process().stop().await?;
+        Ok(())
+    }
+
+    /// Kills the verifier, which comes back.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn kill_verifier(&self) -> Result<(), Error> {
+        let parent = self.milter.process();
+        for child in parent.children() {
+            child.kill().await?;
+        }
         Ok(())
     }
 }
