@@ -39,6 +39,8 @@ use crate::{
 
 /// How long anything may take to come about, on a machine that many tests share.
 pub(crate) const BOUND: Duration = Duration::from_secs(300);
+/// Before a watch that ended is begun again.
+const PAUSE: Duration = Duration::from_millis(200);
 /// The name of every claim's RelayPool.
 pub(crate) const POOL: &str = "pool";
 /// The name of every claim's SendingDomain.
@@ -227,12 +229,22 @@ impl Stage {
         let api = self.objects(kind);
         let value = |object: &DynamicObject| serde_json::to_value(object).expect("JSON");
         let condition = |object: Option<&DynamicObject>| object.is_some_and(|o| holds(&value(o)));
-        let waited = tokio::time::timeout(BOUND, await_condition(api, name, condition)).await;
-        let Ok(found) = waited else {
+        // A watch ends when the kind's definition is changed, as one claim does.
+        let waiting = async {
+            loop {
+                let condition = &condition;
+                let waited = await_condition(api.clone(), name, condition).await;
+                if let Ok(found) = waited {
+                    return found;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        let Ok(found) = tokio::time::timeout(BOUND, waiting).await else {
             let now = self.get(kind, name).await;
             panic!("{kind} {name} does not come to {what}: {now:#}");
         };
-        value(&found.expect("watched").expect("an object"))
+        value(&found.expect("an object"))
     }
 
     /// Waits until an object is Current by kstatus; returns it.
