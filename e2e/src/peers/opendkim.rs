@@ -22,6 +22,8 @@ use crate::cluster::{
 const DIR: &str = "milter";
 /// The socket in it.
 pub(crate) const SOCKET: &str = "milter/opendkim.sock";
+/// What its process is known by.
+pub(crate) const NAME: &str = "opendkim";
 /// How long it may take to listen.
 const START_BOUND: Duration = Duration::from_secs(30);
 
@@ -53,7 +55,7 @@ pub(crate) async fn start(
     let daemon = Daemon::start(
         state,
         &Spec {
-            name: "opendkim".to_owned(),
+            name: NAME.to_owned(),
             program: "env".into(),
             args: args.to_vec(),
             env: vec![(LIBRARY_VARIABLE.to_owned(), programs.library_path())],

@@ -148,6 +148,25 @@ impl Postfix {
         Ok(())
     }
 
+    /// Ends the verifier and starts it anew: one that hangs does not come back by itself.
+    ///
+    /// # Errors
+    /// When it does not end, or cannot be started.
+    pub async fn restart_verifier(&self) -> Result<(), Error> {
+        let name = opendkim::NAME;
+        if let Some(parent) = Daemon::find(&self.state, name) {
+            let children = parent.children();
+            parent.kill().await?;
+            for child in children {
+                child.kill().await?;
+            }
+        }
+        // The socket of one that was killed would look like a listening one.
+        let _ = fs::remove_file(self.state.join("queue").join(opendkim::SOCKET));
+        Daemon::start_again(&self.state, name)?;
+        Ok(())
+    }
+
     /// Kills the verifier, which comes back.
     ///
     /// # Errors
