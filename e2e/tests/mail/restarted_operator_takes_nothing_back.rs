@@ -5,7 +5,7 @@ use postrider_e2e::peers::sink::Rules;
 use serde_json::json;
 
 use crate::{
-    kstatus::{Health, condition, health},
+    kstatus::{Health, health},
     recording::{Recording, version},
     support::{BOUND, DOMAIN, POOL, Stage, eventually, postrider},
 };
@@ -60,11 +60,8 @@ async fn restarted_operator_takes_nothing_back() {
     for (kind, since, recording) in &recordings {
         for object in recording.versions() {
             let own = object["metadata"]["name"] != "orphan" && version(&object) > *since;
-            // A name server that does not answer in time, on a busy machine, is news of its own.
-            let unheard = condition(&object, "Ready")
-                .is_some_and(|ready| ready["reason"] == "DNSUnavailable");
             assert!(
-                !own || unheard || health(&object) == Health::Current,
+                !own || health(&object) == Health::Current,
                 "{kind} is taken back: {object:#}"
             );
         }

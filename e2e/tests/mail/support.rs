@@ -39,8 +39,6 @@ use crate::{
 
 /// How long anything may take to come about, on a machine that many tests share.
 pub(crate) const BOUND: Duration = Duration::from_secs(300);
-/// Before a watch that ended is begun again.
-const PAUSE: Duration = Duration::from_millis(200);
 /// The name of every claim's RelayPool.
 pub(crate) const POOL: &str = "pool";
 /// The name of every claim's SendingDomain.
@@ -230,16 +228,10 @@ impl Stage {
         let value = |object: &DynamicObject| serde_json::to_value(object).expect("JSON");
         let condition = |object: Option<&DynamicObject>| object.is_some_and(|o| holds(&value(o)));
         // A watch ends when the kind's definition is changed, as one claim does.
-        let waiting = async {
-            loop {
-                let condition = &condition;
-                let waited = await_condition(api.clone(), name, condition).await;
-                if let Ok(found) = waited {
-                    return found;
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        };
+        let condition = &condition;
+        let waiting = eventually(what, async || {
+            await_condition(api.clone(), name, condition).await.ok()
+        });
         let Ok(found) = tokio::time::timeout(BOUND, waiting).await else {
             let now = self.get(kind, name).await;
             panic!("{kind} {name} does not come to {what}: {now:#}");
