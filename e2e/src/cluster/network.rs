@@ -12,6 +12,10 @@ use super::{command::Program, debian, error::Error};
 
 /// The bridge.
 pub const BRIDGE: &str = "postrider0";
+/// The bridge's hardware address. A bridge without one of its own takes the lowest among those of its
+/// ports: it would change as pods come and go, and the others would send to the old one, in vain,
+/// until they ask for it again half a minute later.
+const BRIDGE_ADDRESS: &str = "02:50:4f:53:54:52";
 /// The machine as pods see it; the API server and the name server listen here.
 pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 201, 0, 1);
 /// Everything on the bridge.
@@ -37,7 +41,8 @@ pub fn receivers() -> impl Iterator<Item = Ipv4Addr> {
 
 /// Makes the bridge and its addresses.
 pub(crate) async fn up() -> Result<(), Error> {
-    ip(&["link", "add", BRIDGE, "type", "bridge"]).await?;
+    let address = ["address", BRIDGE_ADDRESS];
+    ip(&[&["link", "add", BRIDGE][..], &address, &["type", "bridge"]].concat()).await?;
     for address in std::iter::once(HOST).chain(receivers()) {
         ip(&["address", "add", &format!("{address}/16"), "dev", BRIDGE]).await?;
     }

@@ -10,6 +10,7 @@
 mod support;
 
 mod api_server_starts_alone_and_leaves_nothing;
+mod bridge_keeps_its_hardware_address;
 mod containerfile_becomes_a_running_image;
 mod killed_kubelet_comes_back_to_its_pods;
 mod name_of_no_zone_does_not_exist;
