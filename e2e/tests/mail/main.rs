@@ -13,6 +13,7 @@ mod kstatus;
 mod recording;
 mod support;
 
+mod deleted_namespace_is_gone;
 mod each_fault_is_named_until_it_is_cured;
 mod fresh_objects_are_never_reported_done;
 mod killed_relay_loses_nothing;
