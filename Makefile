@@ -41,7 +41,7 @@ demo:
 test: export RUST_BACKTRACE = 0
 test: check
 	cargo build --quiet -p postrider-e2e --bins
-	$(CLUSTER) run -- cargo test -p postrider-e2e --features cluster -- --test-threads 3
+	$(CLUSTER) run -- cargo test -p postrider-e2e --features cluster -- --test-threads 4
 	cargo test -p postrider-operator --features cluster --test publishing
 	cargo test -p postrider-cli --features cluster --test claims
 	$(DEMO) run

@@ -13,16 +13,12 @@ use std::{
 };
 
 use hickory_proto::op::Message;
-use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use tokio::{net::UdpSocket, sync::mpsc};
 
 /// How long the name server may take.
 const ANSWER_BOUND: Duration = Duration::from_secs(5);
 /// The largest datagram.
 const DATAGRAM: usize = 65_535;
-
-/// Octets of questions that may wait: a pool asks for the names of hundreds of addresses at once.
-const WAITING: usize = 8 << 20;
 
 /// A running resolver. It ends with the process.
 #[derive(Debug, Clone)]
@@ -52,7 +48,6 @@ impl Gate {
             let runtime = builder.enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let socket = UdpSocket::bind(address).await.expect("a free port 53");
-                set_socket_recv_buffer_size_force(&socket, WAITING).expect("root's right");
                 started.send(()).await.expect("somebody waits");
                 serving.serve(Arc::new(socket), upstream).await;
             });
