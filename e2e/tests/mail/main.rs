@@ -10,17 +10,18 @@
 
 mod gate;
 mod kstatus;
+mod operator;
 mod recording;
 mod support;
 
+mod a_rotation_under_load_breaks_no_signature;
+mod an_operator_at_rest_writes_nothing;
 mod deleted_namespace_is_gone;
 mod each_fault_is_named_until_it_is_cured;
 mod fresh_objects_are_never_reported_done;
 mod killed_relay_loses_nothing;
-mod operator_at_rest_writes_nothing;
 mod refused_configuration_leaves_the_old_in_force;
 mod relay_pods_are_confined;
 mod restarted_operator_takes_nothing_back;
-mod rotation_under_load_breaks_no_signature;
 mod silent_resolver_stops_no_verified_mail;
 mod verified_domain_delivers_signed_mail;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt as _,
     api::{
@@ -27,7 +27,7 @@ use postrider_e2e::{
         dns::Zone,
         sink::{Rules, Sink, Transaction},
     },
-    product::{Images, Installation, Kubectl, OPERATOR_NAMESPACE, Programs, RELEASE, install},
+    product::{Images, Installation, Kubectl, Programs, install},
 };
 use serde_json::{Value, json};
 use tokio::{process::Command, sync::OnceCell};
@@ -349,32 +349,6 @@ impl Stage {
     pub(crate) async fn pod(&self, ordinal: usize) -> Pod {
         let name = format!("{POOL}-{ordinal}");
         self.pods().get(&name).await.expect("a pod")
-    }
-
-    /// The pod of the operator that holds the Lease.
-    pub(crate) async fn leader(&self) -> String {
-        let leases: Api<Lease> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
-        let lease = leases.get(RELEASE).await.expect("a Lease");
-        let holder = lease.spec.and_then(|spec| spec.holder_identity);
-        holder.expect("a leader")
-    }
-
-    /// Kills the operator that holds the Lease, once it runs: another claim may just have killed it.
-    /// Returns its pod's name.
-    pub(crate) async fn kill_operator(&self) -> String {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
-        eventually("an operator that leads and runs", async || {
-            let leader = self.leader().await;
-            let pod = pods.get_opt(&leader).await.expect("asked")?;
-            let pod = serde_json::to_value(pod).expect("JSON");
-            let status = &pod["status"]["containerStatuses"][0];
-            status["state"]["running"].as_object()?;
-            let killed = self.cluster.kill_container(&container_of(&pod)).await;
-            let killed = killed.expect("killed");
-            assert!(killed <= 1, "the operator is one process");
-            (killed == 1).then_some(leader)
-        })
-        .await
     }
 
     /// The events that the relay's container, or the one before it, has written.

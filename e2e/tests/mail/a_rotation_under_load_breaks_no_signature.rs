@@ -30,7 +30,7 @@ const PATIENCE: usize = 200;
 const MAILBOX: &str = "ada@postfix-rotation.example";
 
 #[tokio::test]
-async fn rotation_under_load_breaks_no_signature() {
+async fn a_rotation_under_load_breaks_no_signature() {
     let stage = Stage::start("rotation", 19, Rules::default()).await;
     let directory = tempfile::tempdir().expect("a directory");
     let _stop = StopOnDrop(directory.path().to_owned());

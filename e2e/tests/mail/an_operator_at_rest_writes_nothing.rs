@@ -1,9 +1,9 @@
 //! With all objects Ready the operator goes on looking, at DNS and at its relays, and writes
 //! nothing but its Lease.
 //!
-//! A machine so busy that DNS or a relay answers too late gives the operator something to write, and
-//! so does an operator killed by another claim. Therefore one window without a write is looked for in
-//! a time that holds several; who writes at a period of the operator's has none.
+//! A machine so busy that DNS or a relay answers too late gives the operator something to write.
+//! Therefore one window without a write is looked for in a time that holds several; who writes at a
+//! period of the operator's has none.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const INTERVAL: &str = "15s";
 const QUIET_BOUND: Duration = Duration::from_secs(300);
 
 #[tokio::test]
-async fn operator_at_rest_writes_nothing() {
+async fn an_operator_at_rest_writes_nothing() {
     let stage = Stage::start("rest", 14, Rules::default()).await;
     let entries = json!({"entries": [{"domain": "competitor.example"}]});
     stage
@@ -43,6 +43,7 @@ async fn operator_at_rest_writes_nothing() {
     let sent = stage.send("ada", "Before the rest").await;
     stage.delivered(&sent).await;
 
+    let _undisturbed = stage.undisturbed().await;
     let looked_at = format!("_dmarc.{}", stage.domain());
     let looks = || stage.gate().asked(&looked_at);
     let mut last = (0, looks());
