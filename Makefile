@@ -7,6 +7,8 @@ IMAGE_TARGET := x86_64-unknown-linux-gnu
 CLUSTER := cargo run --quiet -p postrider-e2e --bin e2e-cluster --
 # The tests that need an API server, name servers or a whole cluster.
 LIVE := postrider-e2e/cluster,postrider-operator/cluster,postrider-cli/cluster
+# Those of them on the cluster of e2e-cluster; the others have servers of their own.
+SUITES := --test api_server --test chart_golden --test cluster --test mail --test verdicts_agree
 DEMO := cargo run --quiet -p postrider-e2e --bin e2e-demo --
 
 # A release build, and where it lies.
@@ -41,7 +43,7 @@ demo:
 test: export RUST_BACKTRACE = 0
 test: check
 	cargo build --quiet -p postrider-e2e --bins
-	$(CLUSTER) run -- cargo test -p postrider-e2e --features cluster -- --test-threads 4
+	$(CLUSTER) run -- cargo test -p postrider-e2e --features cluster $(SUITES) -- --test-threads 4
 	cargo test -p postrider-operator --features cluster --test publishing
 	cargo test -p postrider-cli --features cluster --test claims
 	$(DEMO) run

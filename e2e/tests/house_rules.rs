@@ -89,3 +89,24 @@ fn every_source_keeps_the_rules() {
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
+
+#[test]
+fn every_live_suite_is_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(folder.join(name)).expect("text");
+    let (manifest, makefile) = (read("Cargo.toml"), read("../Makefile"));
+    let suites = makefile.lines().find(|line| line.starts_with("SUITES := "));
+    let named: Vec<&str> = suites.expect("suites").split_whitespace().collect();
+    let mut count = 0;
+    for test in manifest.split("[[test]]").skip(1) {
+        if test.contains("required-features = [\"cluster\"]") {
+            let name = test.split('"').nth(1).expect("a name");
+            assert!(named.contains(&name), "make test leaves out {name}");
+            count += 1;
+        }
+    }
+    assert_eq!(
+        count,
+        named.iter().filter(|word| **word == "--test").count()
+    );
+}
