@@ -14,7 +14,11 @@ use postrider_e2e::peers::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{BOUND, DOMAIN, POOL, Stage, container_of, eventually_or, message_id, passes};
+use crate::{
+    exchange::{message_id, passes},
+    pods::container_of,
+    support::{BOUND, DOMAIN, POOL, Stage, eventually_or},
+};
 
 /// Relays.
 const RELAYS: usize = 3;

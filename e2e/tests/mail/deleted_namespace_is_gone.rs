@@ -7,7 +7,10 @@ use kube::api::DeleteParams;
 use postrider_e2e::peers::sink::{Rules, Script};
 use serde_json::Value;
 
-use crate::support::{Container, DOMAIN, Stage, eventually, eventually_or};
+use crate::{
+    pods::Container,
+    support::{DOMAIN, Stage, eventually, eventually_or},
+};
 
 /// Who is never there.
 const LATER: &str = "later@to-deleted.example";

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::{
     kstatus::{Health, condition, health},
+    pods::Container,
     recording::{Recording, version},
-    support::{BOUND, Container, DOMAIN, POOL, Stage, eventually, postrider},
+    support::{BOUND, DOMAIN, POOL, Stage, eventually, postrider},
 };
 
 /// The name of the SuppressionList.

@@ -13,7 +13,11 @@ use postrider_e2e::peers::{
 };
 use serde_json::Value;
 
-use crate::support::{BOUND, Container, POOL, Stage, container_of, eventually, message_id};
+use crate::{
+    exchange::message_id,
+    pods::{Container, container_of},
+    support::{BOUND, POOL, Stage, eventually},
+};
 
 /// Applications that send side by side.
 const SESSIONS: usize = 4;

@@ -8,9 +8,11 @@
 
 #![cfg(test)]
 
+mod exchange;
 mod gate;
 mod kstatus;
 mod operator;
+mod pods;
 mod recording;
 mod support;
 

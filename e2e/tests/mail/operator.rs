@@ -5,7 +5,10 @@ use kube::Api;
 use postrider_e2e::product::{OPERATOR_NAMESPACE, RELEASE};
 use tokio::sync::{RwLock, RwLockReadGuard};
 
-use crate::support::{Stage, container_of, eventually};
+use crate::{
+    pods::container_of,
+    support::{Stage, eventually},
+};
 
 /// Held to kill it, and, shared, to let nobody do so.
 static ALIVE: RwLock<()> = RwLock::const_new(());

@@ -5,8 +5,9 @@ use postrider_e2e::peers::sink::Rules;
 use serde_json::json;
 
 use crate::{
+    exchange::passes,
     kstatus::{Health, health},
-    support::{DOMAIN, Stage, passes},
+    support::{DOMAIN, Stage},
 };
 
 #[tokio::test]

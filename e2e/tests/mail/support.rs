@@ -1,31 +1,18 @@
 //! The stage of a claim: the product installed once a process, a namespace with restricted pod
 //! security, a zone to send from, a credential, and a receiver with a zone of its own.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    net::{IpAddr, SocketAddr},
-    path::Path,
-    time::Duration,
-};
+use std::{env, net::SocketAddr, path::Path, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, ResourceExt as _,
-    api::{
-        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch,
-        PatchParams,
-    },
+    Api,
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams},
     runtime::wait::await_condition,
 };
 use postrider_e2e::{
-    cluster::{Cache, Cluster, Progress, STATE_VARIABLE, receivers, wait_for},
+    cluster::{Cluster, Progress, STATE_VARIABLE, receivers, wait_for},
     peers::{
-        self, Case, Client, Judge, Outcome, Postfix, PostfixConfig, Reply, Submission, Tls,
-        Verdict,
         dns::Zone,
-        sink::{Rules, Sink, Transaction},
+        sink::{Rules, Sink},
     },
     product::{Images, Installation, Kubectl, Programs, install},
 };
@@ -46,7 +33,7 @@ pub(crate) const DOMAIN: &str = "domain";
 /// The Secret of the one who may send.
 pub(crate) const SENDER: &str = "app";
 /// Their password.
-const PASSWORD: &str = "a password of tests";
+pub(crate) const PASSWORD: &str = "a password of tests";
 /// Which of the machine's addresses the product's resolver has; receivers have lower ones.
 const GATE: usize = 48;
 
@@ -66,7 +53,7 @@ pub(crate) struct Stage {
     pub(crate) name: &'static str,
     pub(crate) sink: Sink,
     installed: Installed,
-    directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Stage {
@@ -263,193 +250,12 @@ impl Stage {
         found["message"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// An application's client of the pool.
-    pub(crate) async fn client(&self) -> Client {
-        let service = self.get("Service", POOL).await;
-        let secret = self.get("Secret", &format!("{POOL}-tls")).await;
-        let authority = secret["data"]["ca.crt"].as_str().expect("an authority");
-        let file = self.directory.path().join("ca.pem");
-        std::fs::write(&file, STANDARD.decode(authority).expect("base64")).expect("written");
-        Client {
-            host: format!("{POOL}.{}.svc", self.name),
-            address: service["spec"]["clusterIP"].as_str().map(str::to_owned),
-            port: 587,
-            tls: Tls::StartTls,
-            ca_file: Some(file),
-            user: Some(self.name.to_owned()),
-            password: PASSWORD.to_owned(),
-        }
-    }
-
-    /// A message of the domain to somebody at the receiver.
-    pub(crate) fn message(&self, to: &str, subject: &str) -> Submission {
-        Submission {
-            from: format!("app@{}", self.domain()),
-            to: format!("{to}@to-{}.example", self.name),
-            subject: subject.to_owned(),
-            body: "Good day.\n\n.A dot.\n".to_owned(),
-            headers: BTreeMap::new(),
-        }
-    }
-
-    /// Sends a message, which must be taken.
-    pub(crate) async fn send(&self, to: &str, subject: &str) -> Reply {
-        let message = self.message(to, subject);
-        let replies = self.client().await.send(&[message]).await;
-        let reply = replies.expect("a session").remove(0);
-        assert!(reply.accepted, "{reply:?}");
-        reply
-    }
-
-    /// Waits until the receiver has taken the message that `reply` answers.
-    pub(crate) async fn delivered(&self, reply: &Reply) -> Transaction {
-        let is = |one: &Transaction| one.accepted() && message_id(one) == reply.message_id;
-        let taken = self.sink.wait_for(BOUND, |all| all.iter().any(is)).await;
-        let taken = taken.expect("delivered");
-        taken.into_iter().find(is).expect("just seen")
-    }
-
-    /// What independent judges say of what the receiver took.
-    pub(crate) async fn judged(&self, taken: &[Transaction]) -> Vec<Verdict> {
-        let nameserver = self.cluster.dns().address();
-        let cases = taken.iter().filter_map(|one| one.case(nameserver));
-        self.verdicts(&cases.collect::<Vec<_>>()).await
-    }
-
-    /// What independent judges say of `cases`.
-    pub(crate) async fn verdicts(&self, cases: &[Case]) -> Vec<Verdict> {
-        let judge = Judge::prepare(&Cache::of_user().expect("a cache")).await;
-        let verdicts = judge.expect("a judge").verify(cases).await;
-        verdicts.expect("verdicts")
-    }
-
-    /// A Postfix with OpenDKIM and a mailbox `ada@postfix-NAME.example`, with its state in
-    /// `directory`, on the `nth` address.
-    pub(crate) async fn postfix(&self, directory: &Path, nth: usize) -> Postfix {
-        let address = IpAddr::V4(receivers().nth(nth).expect("an address"));
-        let zone = format!("postfix-{}.example", self.name);
-        let host = format!("mx.{zone}");
-        let records = Zone::new(&zone).mx("@", 10, &host).address("mx", address);
-        let dns = self.cluster.dns();
-        let served = dns.put_zone(&zone, records.records()).await;
-        served.expect("served");
-        let programs = peers::Programs::ready(&Cache::of_user().expect("a cache")).await;
-        let config = PostfixConfig {
-            listen: SocketAddr::new(address, 25),
-            hostname: host,
-            recipients: vec![format!("ada@{zone}")],
-            domains: vec![zone],
-            nameserver: dns.address(),
-        };
-        let started = Postfix::start(directory, &programs.expect("programs"), &config).await;
-        started.expect("a Postfix")
-    }
-
-    /// The relay's pod.
-    pub(crate) async fn pod(&self, ordinal: usize) -> Pod {
-        let name = format!("{POOL}-{ordinal}");
-        self.pods().get(&name).await.expect("a pod")
-    }
-
-    /// The events that the relay's container, or the one before it, has written.
-    pub(crate) async fn events(&self, pod: &Pod, which: Container) -> Vec<Value> {
-        let log = self.log(pod, which).await;
-        log.expect("a log")
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .filter(|event: &Value| event["stage"].is_string())
-            .collect()
-    }
-
-    /// What became of the messages that `replies` answer, for people: what the relays' logs say of
-    /// the first few, in as few words as fit where only the end of an output is shown.
-    pub(crate) async fn story(&self, replies: &[&Reply]) -> String {
-        let mut events = Vec::new();
-        let pods = self.pods().list(&ListParams::default()).await;
-        for pod in pods.expect("pods").items {
-            for which in [Container::Previous, Container::Present] {
-                let log = self.log(&pod, which).await.unwrap_or_default();
-                let log = log
-                    .lines()
-                    .filter_map(|line| serde_json::from_str(line).ok());
-                events.extend(log.map(|event: Value| (pod.name_any(), event)));
-            }
-        }
-        let told = replies.iter().take(3).map(|reply| {
-            let about = |(_, event): &&(String, Value)| event["id"].as_str() == reply.id.as_deref();
-            let lines = events.iter().filter(about).map(|(pod, event)| {
-                let part = |name: &str| event[name].to_string().replace("null", "");
-                let parts = ["time", "stage", "attempt", "code", "reply", "until"].map(part);
-                format!("{pod}: {}", parts.join(" "))
-            });
-            let lines = lines.collect::<Vec<_>>().join("\n");
-            format!("{:?} to {}:\n{lines}", reply.id, reply.to)
-        });
-        let told = told.collect::<Vec<_>>().join("\n");
-        format!("{} missing, among them\n{told}", replies.len())
-    }
-
-    async fn log(&self, pod: &Pod, which: Container) -> kube::Result<String> {
-        let params = LogParams {
-            previous: which == Container::Previous,
-            ..LogParams::default()
-        };
-        self.pods().logs(&pod.name_any(), &params).await
-    }
-
-    /// The pods of the namespace.
-    pub(crate) fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), self.name)
-    }
-
     /// Removes the namespace; what is in it goes in the background.
     pub(crate) async fn finish(self) {
         let deleted = self.objects("Namespace");
         let deleted = deleted.delete(self.name, &DeleteParams::default()).await;
         deleted.expect("deleted");
     }
-}
-
-/// Which container of a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Container {
-    /// The one that runs.
-    Present,
-    /// The one that ended before it.
-    Previous,
-}
-
-/// The one container of a pod that runs, as the node calls it.
-pub(crate) fn container_of(pod: &Value) -> String {
-    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str();
-    id.expect("a container").to_owned()
-}
-
-/// Asserts that both signatures, SPF and DMARC pass.
-pub(crate) fn passes(verdict: &Verdict) {
-    let mut passed: Vec<_> = verdict
-        .dkim
-        .iter()
-        .filter(|one| one.result == Outcome::Pass)
-        .map(|one| one.algorithm.as_str())
-        .collect();
-    passed.sort_unstable();
-    assert_eq!(passed, ["ed25519-sha256", "rsa-sha256"], "{verdict:?}");
-    assert_eq!(verdict.spf.result, Outcome::Pass, "{verdict:?}");
-    assert_eq!(verdict.dmarc.result, Outcome::Pass, "{verdict:?}");
-}
-
-/// The Message-ID of what a receiver took; empty when it has none.
-pub(crate) fn message_id(taken: &Transaction) -> String {
-    let Some(path) = &taken.message else {
-        return String::new();
-    };
-    let text = std::fs::read_to_string(path).expect("a stored message");
-    let field = text
-        .lines()
-        .take_while(|line| !line.is_empty())
-        .find_map(|line| line.strip_prefix("Message-ID:"));
-    field.unwrap_or_default().trim().to_owned()
 }
 
 /// Waits until `condition` yields something; returns it. `what` is for people.

@@ -4,7 +4,10 @@
 
 use postrider_e2e::peers::{StopOnDrop, sink::Rules, stop};
 
-use crate::support::{BOUND, Stage, passes};
+use crate::{
+    exchange::passes,
+    support::{BOUND, Stage},
+};
 
 #[tokio::test]
 async fn verified_domain_delivers_signed_mail() {
