@@ -1,7 +1,12 @@
 //! The stage of a claim: the product installed once a process, a namespace with restricted pod
 //! security, a zone to send from, a credential, and a receiver with a zone of its own.
 
-use std::{env, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use kube::{
     Api,
@@ -103,6 +108,11 @@ impl Stage {
         &self.installed.gate
     }
 
+    /// The command.
+    pub(crate) fn cli(&self) -> PathBuf {
+        self.installed.programs.cli()
+    }
+
     /// The sender's domain.
     pub(crate) fn domain(&self) -> String {
         format!("{}.example", self.name)
@@ -118,7 +128,7 @@ impl Stage {
 
     /// The zone file that `postrider records` prints.
     pub(crate) async fn records(&self) -> String {
-        let output = Command::new(self.installed.programs.cli())
+        let output = Command::new(self.cli())
             .env("KUBECONFIG", self.cluster.kubeconfig())
             .args(["records", DOMAIN, "-n", self.name, "--format", "zone"])
             .output()
