@@ -1,13 +1,19 @@
-//! Writes the custom resource definitions as YAML, one file a kind, or checks that the files of a
-//! directory are what would be written.
+//! Writes the custom resource definitions as YAML, one file a kind, and the reference of their fields
+//! as Markdown; or checks that the files are what would be written.
 //!
 //! ```text
-//! crdgen            prints all kinds
-//! crdgen DIR        writes DIR/<plural>.yaml
-//! crdgen --check DIR exits 1 and names each file that is missing or differs
+//! crdgen                          prints all kinds
+//! crdgen DIR [REFERENCE]          writes DIR/<plural>.yaml, and the file REFERENCE
+//! crdgen --check DIR [REFERENCE]  exits 1 and names each file that is missing or differs
 //! ```
 
-use std::{fs, io, path::Path, process::ExitCode};
+mod reference;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
@@ -21,10 +27,14 @@ fn main() -> ExitCode {
             }
             Ok(ExitCode::SUCCESS)
         }
-        ["--check", directory] => check(Path::new(directory)),
-        [directory] if !directory.starts_with('-') => write(Path::new(directory)),
+        ["--check", directory, reference @ ..] if reference.len() < 2 => {
+            check(&files(directory, reference.first()))
+        }
+        [directory, reference @ ..] if reference.len() < 2 && !directory.starts_with('-') => {
+            write(&files(directory, reference.first()))
+        }
         _ => {
-            eprintln!("usage: crdgen [[--check] DIR]");
+            eprintln!("usage: crdgen [[--check] DIR [REFERENCE]]");
             return ExitCode::from(64);
         }
     };
@@ -34,36 +44,42 @@ fn main() -> ExitCode {
     })
 }
 
-fn write(directory: &Path) -> io::Result<ExitCode> {
-    fs::create_dir_all(directory)?;
-    for crd in postrider_crds::custom_resource_definitions() {
-        fs::write(directory.join(file_name(&crd)), render(&crd))?;
+/// Every file there is to be, and its text.
+fn files(directory: &str, reference: Option<&&str>) -> Vec<(PathBuf, String)> {
+    let definitions = postrider_crds::custom_resource_definitions();
+    let path = |crd: &CustomResourceDefinition| {
+        Path::new(directory).join(format!("{}.yaml", crd.spec.names.plural))
+    };
+    let mut files: Vec<_> = definitions
+        .iter()
+        .map(|crd| (path(crd), render(crd)))
+        .collect();
+    let reference = reference.map(|path| (path.into(), reference::markdown(&definitions)));
+    files.extend(reference);
+    files
+}
+
+fn write(files: &[(PathBuf, String)]) -> io::Result<ExitCode> {
+    for (path, text) in files {
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, text)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(directory: &Path) -> io::Result<ExitCode> {
+fn check(files: &[(PathBuf, String)]) -> io::Result<ExitCode> {
     let mut result = ExitCode::SUCCESS;
-    for crd in postrider_crds::custom_resource_definitions() {
-        let path = directory.join(file_name(&crd));
-        let found = match fs::read_to_string(&path) {
+    for (path, text) in files {
+        let found = match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             other => other?,
         };
-        if found != render(&crd) {
-            eprintln!(
-                "crdgen: {} is stale; run crdgen {}",
-                path.display(),
-                directory.display()
-            );
+        if found != *text {
+            eprintln!("crdgen: {} is stale; run make crds", path.display());
             result = ExitCode::FAILURE;
         }
     }
     Ok(result)
-}
-
-fn file_name(crd: &CustomResourceDefinition) -> String {
-    format!("{}.yaml", crd.spec.names.plural)
 }
 
 fn render(crd: &CustomResourceDefinition) -> String {
