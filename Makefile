@@ -3,6 +3,7 @@
 # $XDG_CACHE_HOME/postrider, outside the checkout.
 
 CRDS := charts/postrider/files/crds
+REFERENCE := docs/api.md
 IMAGE_TARGET := x86_64-unknown-linux-gnu
 CLUSTER := cargo run --quiet -p postrider-e2e --bin e2e-cluster --
 # The tests that need an API server, name servers or a whole cluster.
@@ -27,7 +28,7 @@ help:
 	@echo 'make durability  every fault at every call, 300 kills; what docs/durability.md rests on'
 	@echo 'make lint    format and lints only'
 	@echo 'make deny    licences, sources and doubles of dependencies; for changes of Cargo.lock'
-	@echo 'make crds    write the custom resource definitions into the chart'
+	@echo 'make crds    write the custom resource definitions into the chart, and docs/api.md'
 	@echo 'make images  link the programs of the images statically'
 	@echo 'make bench   measure the relay and its peers, an hour; QUICK=1: against Postfix, 5 minutes'
 	@echo 'make bench-domains  measure the operator with 10,000 SendingDomains, half an hour'
@@ -52,7 +53,7 @@ test: check
 # The inner loop.
 check: lint
 	cargo test --workspace --quiet
-	cargo run --quiet -p postrider-crds --bin crdgen -- --check $(CRDS)
+	cargo run --quiet -p postrider-crds --bin crdgen -- --check $(CRDS) $(REFERENCE)
 
 # The tests behind docs/durability.md, with all that the inner loop leaves out.
 durability: export POSTRIDER_THOROUGH = 1
@@ -74,7 +75,7 @@ $(DENY):
 	  --root $(patsubst %/bin/cargo-deny,%,$@)
 
 crds:
-	cargo run --quiet -p postrider-crds --bin crdgen -- $(CRDS)
+	cargo run --quiet -p postrider-crds --bin crdgen -- $(CRDS) $(REFERENCE)
 
 # Static programs for the Containerfiles, in target/$(IMAGE_TARGET)/image.
 images:

@@ -218,7 +218,6 @@ async fn opendkim_passes_good_signatures_only_and_the_judges_agree() {
     receiver.stop().await;
 }
 
-/// Delivers a message as it is, which a mail library would not.
 #[tokio::test]
 async fn a_verifier_that_dies_comes_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -237,6 +236,7 @@ async fn a_verifier_that_dies_comes_back() {
     receiver.stop().await;
 }
 
+/// Delivers a message as it is, which a mail library would not.
 async fn deliver(address: SocketAddr, recipient: &str, message: &str) {
     let delivered = try_deliver(address, recipient, message).await;
     delivered.unwrap();

@@ -256,4 +256,37 @@ mod tests {
         let text = metrics.render(now);
         assert!(!text.contains("default"), "{text}");
     }
+
+    /// The names in the table below `heading` of docs/metrics.md.
+    fn documented(heading: &str) -> BTreeSet<String> {
+        let text = include_str!("../../docs/metrics.md");
+        let (_, part) = text.split_once(heading).unwrap();
+        let part = part.split("\n## ").next().unwrap();
+        let rows = part.lines().filter_map(|line| line.strip_prefix("| `"));
+        rows.map(|row| row.split('`').next().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn every_metric_is_documented_and_every_documented_one_is_there() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let key = ("mail".to_owned(), "shop".to_owned());
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let ready = Fact::new("Ready", Status::True, "Ready", "ready");
+        metrics.show_conditions("SendingDomain", &key, &merge(&[], &[ready], 1, now));
+        let active: Vec<KeyStatus> = serde_json::from_value(serde_json::json!([{
+            "selector": "pr-1", "algorithm": "Ed25519", "secret": "s", "state": "Active",
+            "since": now,
+        }]))
+        .unwrap();
+        metrics.show_keys(&key, &active);
+        metrics.reconciled("SendingDomain", ReconcileResult::Success, Duration::ZERO);
+        metrics.dns_lookup(LookupResult::Found);
+        let text = metrics.render(now);
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let served: BTreeSet<String> = types
+            .map(|line| line.split(' ').next().unwrap().to_owned())
+            .collect();
+        assert_eq!(served, documented("## Operator"));
+    }
 }

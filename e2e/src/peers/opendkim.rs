@@ -34,7 +34,7 @@ pub(crate) async fn start(
     programs: &Programs,
     queue: &Path,
     settings: &Settings<'_>,
-) -> Result<Daemon, Error> {
+) -> Result<(), Error> {
     let Settings { nameserver, .. } = settings;
     state.write(
         &format!("queue/{DIR}/opendkim.conf"),
@@ -67,7 +67,7 @@ pub(crate) async fn start(
     daemon
         .wait_until("opendkim's socket", START_BOUND, listening)
         .await?;
-    Ok(daemon)
+    Ok(())
 }
 
 /// The directory that its account must own, in `queue`.

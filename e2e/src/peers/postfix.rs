@@ -27,7 +27,7 @@ use super::{
 };
 use crate::cluster::{
     StateDir,
-    daemon::{Daemon, Enclosed, Spec},
+    daemon::{Daemon, Enclosed, Process, Spec},
     error::OnPath as _,
     wait_for,
 };
@@ -54,7 +54,6 @@ pub struct Postfix {
     address: SocketAddr,
     certificate: PathBuf,
     master: Daemon,
-    milter: Daemon,
 }
 
 impl Postfix {
@@ -81,7 +80,7 @@ impl Postfix {
             account: OWNER.name,
             nameserver: config.nameserver,
         };
-        let milter = opendkim::start(&state, programs, &queue, &settings).await?;
+        opendkim::start(&state, programs, &queue, &settings).await?;
         write_configuration(&state, programs, config)?;
         let master = start_master(&state, programs, config.listen).await?;
         Ok(Self {
@@ -89,7 +88,6 @@ impl Postfix {
             address: config.listen,
             certificate,
             master,
-            milter,
         })
     }
 
@@ -144,7 +142,9 @@ impl Postfix {
     pub async fn stop(self) -> Result<(), Error> {
         self.master.process().stop().await?;
         // Its parent hands it the signal on, which it takes five seconds to notice (libmilter's poll).
-        self.milter.process().stop().await?;
+        if let Some(verifier) = Daemon::find(&self.state, opendkim::NAME) {
+            verifier.stop().await?;
+        }
         Ok(())
     }
 
@@ -172,8 +172,8 @@ impl Postfix {
     /// # Errors
     /// When it does not end.
     pub async fn kill_verifier(&self) -> Result<(), Error> {
-        let parent = self.milter.process();
-        for child in parent.children() {
+        let parent = Daemon::find(&self.state, opendkim::NAME);
+        for child in parent.into_iter().flat_map(Process::children) {
             child.kill().await?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! it, with the server's words and what to do; is told as an event once; is tried again at a pace that
 //! slows down; and goes when it is cured.
 
-use std::{fs::File, net::TcpListener, path::PathBuf, process::Command, time::Duration};
+use std::{fs::File, path::PathBuf, process::Command, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -16,7 +16,10 @@ use kube::{
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
 };
 use postrider_crds::{RelayPool, SendingDomain};
-use postrider_e2e::cluster::{ApiServer, wait_for};
+use postrider_e2e::{
+    cluster::{ApiServer, wait_for},
+    peers::loopback,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -28,6 +31,8 @@ use crate::{
 
 /// How long a step may take on a busy machine; waits between attempts grow to minutes.
 const BOUND: Duration = Duration::from_secs(300);
+/// Last octet of the operator's address.
+const HOST: u8 = 91;
 /// Who the operator is.
 const USER: &str = "postrider-operator";
 
@@ -77,8 +82,8 @@ impl World {
             Command::new(programs::built("postrider-operator"))
                 .args(["--relay-image=relay:1", "--watch-namespace=default"])
                 // Nobody answers there.
-                .args(["--resolver", &free_address()])
-                .args(["--metrics-address", &free_address()])
+                .args(["--resolver", "127.0.0.1:9"])
+                .arg(format!("--metrics-address={}:9090", loopback(HOST)))
                 .env("KUBECONFIG", kubeconfig_of_operator(&server))
                 // The log is read.
                 .env("NO_COLOR", "1")
@@ -222,11 +227,6 @@ impl World {
         });
         refused.await.expect("in force");
     }
-}
-
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").to_string()
 }
 
 /// The administrator's kubeconfig, with the rights of the operator.

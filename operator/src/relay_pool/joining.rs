@@ -15,6 +15,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures::{StreamExt as _, stream};
 use http_body_util::Full;
 use hyper::Request;
 use jiff::{SignedDuration, Timestamp};
@@ -29,7 +30,7 @@ use postrider_crds::{
 use super::{
     build::SPOOL,
     observe,
-    reports::{AskError, Door},
+    reports::{AskError, Door, PARALLEL},
 };
 use crate::{
     Context,
@@ -63,10 +64,14 @@ struct Newcomer {
 pub(super) async fn hand_on(ctx: &Context, pool: &RelayPool, door: &Door) {
     let newcomers = newcomers(ctx, pool);
     let pods = observe::of_pool(&ctx.stores.pods, &observe::key(pool));
+    let running: Vec<_> = pods.iter().filter(|pod| address(pod).is_some()).collect();
+    // All at once: reports of every pool wait meanwhile, and a silent member takes seconds.
+    let asked: Vec<_> = running.iter().map(|pod| overview(pod, door)).collect();
+    let answers: Vec<_> = stream::iter(asked).buffered(PARALLEL).collect().await;
     let mut overviews = BTreeMap::new();
     let mut silent = false;
-    for pod in pods.iter().filter(|pod| address(pod).is_some()) {
-        match overview(pod, door).await {
+    for (pod, answer) in running.iter().zip(answers) {
+        match answer {
             Ok(overview) => {
                 overviews.insert(overview.pod.clone(), overview);
             }

@@ -39,7 +39,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between looks at the schedule.
 const TICK: Duration = Duration::from_millis(250);
 /// Pods asked at a time.
-const PARALLEL: usize = 16;
+pub(super) const PARALLEL: usize = 16;
 
 /// Why a relay gave no report.
 #[derive(Debug, thiserror::Error)]

@@ -209,6 +209,8 @@ impl Book {
     fn next(&mut self, exists: impl Fn(&str, &Wish) -> bool) -> Option<(String, Vec<NewKey>)> {
         while let Some((_, uid)) = self.waiting.pop_first() {
             match self.wishes.get(&uid) {
+                // One that was given up and came back stands in line twice.
+                Some(wish) if wish.made.is_some() => {}
                 Some(wish) if exists(&uid, wish) => return Some((uid, wish.wanted.clone())),
                 Some(_) => drop(self.wishes.remove(&uid)),
                 None => {}
@@ -338,6 +340,20 @@ mod tests {
         assert!(fetch(&mut book, &other).is_none(), "and is made anew");
         assert_eq!(fetch(&mut book, &[]), Some(Vec::new()));
         assert!(book.wishes.is_empty() && order(&mut book).is_empty());
+    }
+
+    #[test]
+    fn a_wish_given_up_and_come_back_is_met_once() {
+        let mut book = Book::default();
+        let (a, keys) = (domain("a"), [new("a-1")]);
+        assert!(book.fetch(&a, &keys, Urgency::First).is_none());
+        assert_eq!(book.fetch(&a, &[], Urgency::First), Some(Vec::new()));
+        assert!(book.fetch(&a, &keys, Urgency::First).is_none());
+        let (uid, wanted) = book.next(|_, _| true).unwrap();
+        let made = vec![Ok("PEM".to_owned())];
+        book.keep(&uid, &wanted, made.clone());
+        assert_eq!(book.next(|_, _| true), None, "it is made");
+        assert_eq!(book.fetch(&a, &keys, Urgency::First), Some(made));
     }
 
     #[test]

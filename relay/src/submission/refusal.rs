@@ -42,9 +42,7 @@ impl Refusal {
 
     /// 552: more than `limit` octets (RFC 1870 §6.1, §6.3).
     pub(super) fn too_big(what: &str, limit: u64) -> Self {
-        let text = format!(
-            "{what} is more than {limit} octets; send a smaller one or raise the pool's limit"
-        );
+        let text = format!("{what} is more than {limit} octets; send a smaller one");
         Self::new(RejectReason::Limit, 552, (5, 3, 4), text)
     }
 

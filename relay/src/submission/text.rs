@@ -98,12 +98,22 @@ impl Message {
         }
     }
 
-    /// Takes out these parts, which are in their order and do not overlap.
+    /// Takes out these parts, which are in their order and do not overlap. What stays moves once,
+    /// however many they are.
     pub fn remove(&mut self, parts: &[Range<usize>]) {
-        for part in parts.iter().rev() {
-            self.buffer
-                .drain(self.start + part.start..self.start + part.end);
+        if parts.is_empty() {
+            return;
         }
+        let (mut end, mut from) = (self.start, self.start);
+        let parts = parts.iter().map(|part| (part.start, part.end));
+        for (part, next) in parts.chain([(self.len(), self.len())]) {
+            let kept = from..self.start + part;
+            let length = kept.len();
+            self.buffer.copy_within(kept, end);
+            end += length;
+            from = self.start + next;
+        }
+        self.buffer.truncate(end);
     }
 
     /// The message, as it is stored: without the room it did not need, which would be held as long.
@@ -349,6 +359,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_taken_out_leaves_the_rest_in_its_order(
+            pieces in prop::collection::vec(("[a-z]{0,4}", any::<bool>()), 0..20), head in 0..9_usize,
+        ) {
+            let (mut whole, mut left, mut parts) = (String::new(), String::new(), Vec::new());
+            for (piece, goes) in &pieces {
+                let from = whole.len();
+                whole.push_str(piece);
+                if *goes {
+                    parts.push(from..whole.len());
+                } else {
+                    left.push_str(piece);
+                }
+            }
+            let mut message = Message { buffer: [&[b'-'; 9], whole.as_bytes()].concat(), start: 9 };
+            message.remove(&parts);
+            let head = vec![b'h'; head];
+            message.prepend(&head);
+            prop_assert_eq!(message.as_bytes(), [&head, left.as_bytes()].concat());
+        }
+
         #[test]
         fn pieces_change_nothing(
             input in proptest::collection::vec(

@@ -1,6 +1,7 @@
 //! The log's field names and the metrics' names are contracts.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{Arc, Mutex},
 };
@@ -146,4 +147,27 @@ fn every_metric_has_its_name_from_the_start() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
+}
+
+/// The names in the table below `heading` of docs/metrics.md.
+fn documented(heading: &str) -> BTreeSet<String> {
+    let text = include_str!("../../../docs/metrics.md");
+    let (_, part) = text.split_once(heading).unwrap();
+    let part = part.split("\n## ").next().unwrap();
+    let rows = part.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| row.split('`').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn every_metric_is_documented_and_every_documented_one_is_there() {
+    let telemetry = Telemetry::new(Box::new(io::sink()));
+    // One without labels until something happens.
+    telemetry.emit(&bounced("mx.example.org"));
+    let text = telemetry.render(&QueueFigures::default());
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let served: BTreeSet<String> = types
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(served, documented("## Relay"));
 }
