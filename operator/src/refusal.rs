@@ -113,7 +113,7 @@ impl Refusal {
             (
                 reasons::QUOTA_EXCEEDED,
                 Progress::Reconciling,
-                tail(said),
+                without_used(&tail(said)),
                 remedy,
             )
         } else if answer.code == 403 && said.contains(" cannot ") && said.contains(" resource ") {
@@ -232,6 +232,17 @@ fn tail(said: &str) -> String {
     let tails = heads.iter().filter_map(|head| said.split_once(head));
     let shortest = tails.map(|(_, tail)| tail).min_by_key(|tail| tail.len());
     shortest.unwrap_or(said).to_owned()
+}
+
+/// What a quota says, but for how much is in use: that changes with every object of other people's.
+fn without_used(words: &str) -> String {
+    let (Some(from), Some(to)) = (words.find(", used: "), words.find(", limited: ")) else {
+        return words.to_owned();
+    };
+    match (words.get(..from), words.get(to..)) {
+        (Some(before), Some(after)) if from < to => format!("{before}{after}"),
+        _ => words.to_owned(),
+    }
 }
 
 fn cut(mut words: String) -> String {

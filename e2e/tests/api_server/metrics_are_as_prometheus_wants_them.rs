@@ -2,14 +2,14 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     process::{Command, Stdio},
     time::Duration,
 };
 
 use postrider_e2e::{
     cluster::{ApiServer, Cache, wait_for},
-    peers::MetricsJudge,
+    peers::{MetricsJudge, loopback},
 };
 use serde_json::json;
 
@@ -21,14 +21,13 @@ use crate::{
 
 /// How long a program may take to serve what is waited for.
 const BOUND: Duration = Duration::from_secs(60);
+/// Last octets of the operator's and the relay's addresses.
+const HOSTS: [u8; 2] = [93, 94];
+/// The port of metrics.
+const PORT: u16 = 9090;
 
 fn silent(command: &mut Command) -> &mut Command {
     command.stdout(Stdio::null()).stderr(Stdio::null())
-}
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("its address")
 }
 
 /// What `address` says at /metrics, or nothing while it does not.
@@ -77,13 +76,13 @@ async fn of_an_operator_at_work() {
             "metadata": {"name": "default", "namespace": "default"}, "spec": spec});
         strict::create(&client, &object, "").await.expect(kind);
     }
-    let address = free_address();
+    let address = SocketAddr::from((loopback(HOSTS[0]), PORT));
     let _operator = Running::start(silent(
         Command::new(program)
             .env("KUBECONFIG", server.kubeconfig())
             .args(["--relay-image", "relay", "--watch-namespace", "default"])
             // Nobody answers there: verification stays open, which is as good here.
-            .args(["--resolver", &free_address().to_string()])
+            .args(["--resolver", "127.0.0.1:9"])
             .args(["--metrics-address", &address.to_string()]),
     ));
     judged(address, "postrider_condition{kind=\"SendingDomain\"").await;
@@ -93,13 +92,12 @@ async fn of_an_operator_at_work() {
 async fn of_a_relay() {
     let program = programs::built("postrider-relay");
     let dir = tempfile::tempdir().expect("a directory");
-    let address = free_address();
+    let address = SocketAddr::from((loopback(HOSTS[1]), PORT));
     let _relay = Running::start(silent(
         Command::new(program)
             .args(["--config-dir", "none", "--spool", "."])
-            .args(["--listen-address", "127.0.0.1"])
-            .args(["--metrics-port", &address.port().to_string()])
-            .args(["--admin-port", &free_address().port().to_string()])
+            .args(["--listen-address", &address.ip().to_string()])
+            .args(["--metrics-port", &PORT.to_string()])
             .current_dir(dir.path()),
     ));
     judged(address, "postrider_messages_rejected_total").await;

@@ -56,7 +56,7 @@ const REFUSED: [(&str, u16, &str, &str, &str, &str); 10] = [
         "Secret", 403, "secrets \"shop\" is forbidden: exceeded quota: q, requested: secrets=1, used: secrets=2, limited: secrets=2",
         "[]",
         reasons::QUOTA_EXCEEDED,
-        "cannot apply Secret shop: exceeded quota: q, requested: secrets=1, used: secrets=2, limited: secrets=2; raise the ResourceQuota, or delete what is not needed",
+        "cannot apply Secret shop: exceeded quota: q, requested: secrets=1, limited: secrets=2; raise the ResourceQuota, or delete what is not needed",
     ),
     (
         "Secret", 403, "secrets is forbidden: User \"system:serviceaccount:p:o\" cannot create resource \"secrets\" in API group \"\" in the namespace \"mail\"",
