@@ -181,7 +181,7 @@ fn due(ctx: &Context, schedule: &mut Schedule) -> Vec<Visit> {
     let mut visits = Vec::new();
     for (pool, key) in pools.iter().zip(&keys) {
         let awaited = |state: &PoolState| (!settled(state)).then(|| Awaited::of(state));
-        let awaited = ctx.loaded.with(key, awaited).flatten();
+        let awaited = ctx.loaded.with(key, awaited);
         let period = schedule.period(key, awaited, now);
         for pod in observe::of_pool(&ctx.stores.pods, key) {
             let address = pod

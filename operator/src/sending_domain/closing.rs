@@ -28,7 +28,7 @@ use crate::{
     relay_pool::{
         build::SPOOL,
         domains,
-        loaded::{PoolKey, Remainder},
+        loaded::{PoolKey, PoolState, Remainder},
     },
     stores::{self, Term},
 };
@@ -285,7 +285,8 @@ fn queue(domain: &SendingDomain, namespace: &str, ctx: &Context) -> Queue {
         name: domain.spec.pool_ref.name.clone(),
     };
     let uid = domain.uid().unwrap_or_default();
-    let remainder = ctx.loaded.remainder(&pool, &domain.spec.domain, &uid);
+    let remainder = |state: &PoolState| state.remainder(&domain.spec.domain, &uid);
+    let remainder = ctx.loaded.with(&pool, remainder);
     let Some(mut remainder) = remainder else {
         return Queue::Untold;
     };
