@@ -18,8 +18,8 @@ pub struct Reach {
     pub admission: Option<Admission>,
     /// Pods the pool should have.
     pub members: usize,
-    /// Those that have not reported the keyring as rendered, by name.
-    pub awaited: Vec<String>,
+    /// How many of them have not reported the keyring as rendered.
+    pub awaited: usize,
 }
 
 /// What is left of a domain's mail in a pool.
@@ -83,11 +83,10 @@ impl PoolState {
         let digest = self.rendered.documents.get(&document);
         // What is not rendered nobody has loaded.
         let digest = digest.map_or("", String::as_str);
-        let awaited = self.without(&document, Some(digest));
         Reach {
             admission: entry.map(|entry| entry.admission),
             members: self.rendered.members.len(),
-            awaited: awaited.map(str::to_owned).collect(),
+            awaited: self.without(&document, Some(digest)).count(),
         }
     }
 
