@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use kube::{
     ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -25,6 +25,25 @@ impl Writer {
     pub async fn get<K: Kind>(&self, namespace: &str, name: &str) -> Result<Option<K>, Error> {
         let action = describe::<K>("read", Some(name));
         call(action, self.api::<K>(Some(namespace)).get_opt(name)).await
+    }
+
+    /// Reads those objects of a namespace whose `fields` are as a field selector says, past every cache;
+    /// the first `limit` of them.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses or does not answer.
+    pub async fn list<K: Kind>(
+        &self,
+        namespace: &str,
+        fields: &str,
+        limit: u32,
+    ) -> Result<Vec<K>, Error> {
+        let parameters = ListParams::default().fields(fields).limit(limit);
+        let api = self.api::<K>(Some(namespace));
+        let action = describe::<K>("list", Some(fields));
+        let listed = call(action, api.list(&parameters)).await?;
+        Ok(listed.items)
     }
 
     /// Creates `object`; an error answers "conflict" when it exists already.
