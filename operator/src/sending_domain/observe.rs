@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt as _;
 use postrider_crds::{
-    Duration, EgressRange, RelayPool, Selector, SendingDomain, SendingDomainSpec,
+    Duration, EgressRange, RelayPool, Requirement, Selector, SendingDomain, SendingDomainSpec,
     SendingDomainStatus, relay_config::KeyAlgorithm,
 };
 
@@ -173,6 +173,15 @@ impl Observation {
             floor: 0,
             trust_resolver_after: None,
         }
+    }
+
+    /// The pool, where SPF is asked for and it says which addresses have to pass.
+    #[must_use]
+    pub fn pool_for_spf(&self) -> Option<&PoolFacts> {
+        let asked = self.spec.verification.spf != Requirement::Off;
+        self.pool
+            .as_ref()
+            .filter(|pool| asked && !pool.egress.is_empty())
     }
 
     /// True when a person has changed the spec since the stored status was written.

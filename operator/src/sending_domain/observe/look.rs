@@ -176,13 +176,7 @@ async fn look_at_spf(
     observation: &Observation,
     return_path: &DomainName,
 ) -> Option<Finding> {
-    let pool = observation
-        .pool
-        .as_ref()
-        .filter(|pool| !pool.egress.is_empty())?;
-    if observation.spec.verification.spf == Requirement::Off {
-        return None;
-    }
+    let pool = observation.pool_for_spf()?;
     let expected = spf::Expectation {
         return_path,
         egress: &pool.egress,
