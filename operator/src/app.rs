@@ -34,7 +34,7 @@ use crate::{
     queues::{Inboxes, Queues},
     relay_pool::{
         self, QueuesWritten, credentials::VerifierCache, loaded::Loaded, observe, pace::Paces,
-        reports, reverse::Told,
+        refused_pods::RefusedPods, reports, reverse::Told,
     },
     sending_domain::{self, makers::KeyMakers},
     settings::Settings,
@@ -289,6 +289,7 @@ impl Process {
             loaded: Loaded::default(),
             key_makers,
             paces: Paces::default(),
+            refused_pods: RefusedPods::default(),
             verifiers: VerifierCache::default(),
             queues_written: QueuesWritten::default(),
             start: Start::default(),

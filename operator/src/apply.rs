@@ -14,7 +14,7 @@
 //! becoming a write on every visit.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt::Debug,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -23,12 +23,18 @@ use std::{
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::{Error, error::Asked, names::APPLIED_ANNOTATION};
+use crate::{Error, error::Asked};
+
+mod calls;
+mod covering;
+
+pub use covering::covers;
+use covering::{applied, digest, with_applied, with_digest};
 
 /// No API call takes longer, retries of the client included.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -173,195 +179,6 @@ impl Writer {
         self.patch::<K>(manager, &wanted).await.map(|_| ())
     }
 
-    /// Reads an object past every cache; `None` also where the API server does not know the kind.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses or does not answer.
-    pub async fn get<K: Kind>(&self, namespace: &str, name: &str) -> Result<Option<K>, Error> {
-        let action = describe::<K>("read", Some(name));
-        call(action, self.api::<K>(Some(namespace)).get_opt(name)).await
-    }
-
-    /// Makes `finalizers` those of `object`; an error answers "conflict" when it changed since
-    /// `object` was read.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses or does not answer.
-    pub async fn finalizers<K: Kind>(
-        &self,
-        object: &K,
-        finalizers: &[String],
-    ) -> Result<(), Error> {
-        let name = object.name_any();
-        let action = describe::<K>("set the finalizers of", Some(&name));
-        let patch = json!({"metadata": {
-            "uid": object.meta().uid,
-            "resourceVersion": object.resource_version(),
-            "finalizers": finalizers,
-        }});
-        let api = self.api::<K>(object.meta().namespace.as_deref());
-        let patch = Patch::Merge(&patch);
-        call(
-            action,
-            api.patch_metadata(&name, &PatchParams::default(), &patch),
-        )
-        .await
-        .map(|_| ())
-    }
-
-    /// Creates `object`; an error answers "conflict" when it exists already.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses or does not answer.
-    pub async fn create<K: Kind>(&self, object: &K) -> Result<K, Error> {
-        let action = describe::<K>("create", object.meta().name.as_deref());
-        let api = self.api::<K>(object.meta().namespace.as_deref());
-        call(action, api.create(&PostParams::default(), object)).await
-    }
-
-    /// Replaces an object; an error answers "conflict" when it changed since `object` was read,
-    /// which its `resourceVersion` tells.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses or does not answer.
-    pub async fn replace<K: Kind>(&self, object: &K) -> Result<K, Error> {
-        let name = object.name_any();
-        let action = describe::<K>("replace", Some(&name));
-        let api = self.api::<K>(object.meta().namespace.as_deref());
-        call(action, api.replace(&name, &PostParams::default(), object)).await
-    }
-
-    /// Deletes exactly the object `object`, not another of the same name. Gone already is fine.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses or does not answer.
-    pub async fn delete<K: Kind>(&self, object: &K) -> Result<(), Error> {
-        let name = object.name_any();
-        let action = describe::<K>("delete", Some(&name));
-        let api = self.api::<K>(object.meta().namespace.as_deref());
-        let parameters = DeleteParams {
-            preconditions: Some(kube::api::Preconditions {
-                uid: object.meta().uid.clone(),
-                resource_version: None,
-            }),
-            ..DeleteParams::background()
-        };
-        match call(action, api.delete(&name, &parameters)).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Like [`Self::delete`], only while the object is as it was read: an error answers "conflict"
-    /// when it changed since, which its `resourceVersion` tells.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses or does not answer.
-    pub async fn delete_as_read<K: Kind>(&self, object: &K) -> Result<(), Error> {
-        let name = object.name_any();
-        let action = describe::<K>("delete", Some(&name));
-        let api = self.api::<K>(object.meta().namespace.as_deref());
-        let parameters = DeleteParams {
-            preconditions: Some(kube::api::Preconditions {
-                uid: object.meta().uid.clone(),
-                resource_version: object.resource_version(),
-            }),
-            ..DeleteParams::background()
-        };
-        match call(action, api.delete(&name, &parameters)).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Sets annotations of an object, or removes those that are `None`, only while it is as it was
-    /// read: an error answers "conflict" when it changed since.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses or does not answer; also when the object is gone.
-    pub async fn annotate_as_read<K: Kind>(
-        &self,
-        object: &K,
-        annotations: &BTreeMap<&'static str, Option<String>>,
-    ) -> Result<(), Error> {
-        let name = object.name_any();
-        let action = describe::<K>("annotate", Some(&name));
-        let patch = json!({"metadata": {
-            "uid": object.meta().uid,
-            "resourceVersion": object.meta().resource_version,
-            "annotations": annotations,
-        }});
-        let api = self.api::<K>(object.meta().namespace.as_deref());
-        let parameters = PatchParams::default();
-        let patch = Patch::Merge(&patch);
-        call(action, api.patch_metadata(&name, &parameters, &patch)).await?;
-        Ok(())
-    }
-
-    /// Sets one annotation of a live object.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses or does not answer; also when the object was recreated.
-    pub async fn annotate<K: Kind>(
-        &self,
-        object: &K,
-        annotation: &str,
-        value: &str,
-    ) -> Result<Outcome, Error> {
-        if object.annotations().get(annotation).map(String::as_str) == Some(value) {
-            return Ok(Outcome::Unchanged);
-        }
-        let name = object.name_any();
-        let action = describe::<K>("annotate", Some(&name));
-        let patch = json!({"metadata": {
-            "uid": object.meta().uid,
-            "annotations": {annotation: value},
-        }});
-        let api = self.api::<K>(object.meta().namespace.as_deref());
-        let parameters = PatchParams::default();
-        let patch = Patch::Merge(&patch);
-        call(action, api.patch_metadata(&name, &parameters, &patch)).await?;
-        Ok(Outcome::Written)
-    }
-
-    /// Writes `wanted` as the status of `object`, unless `current` equals it.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses or does not answer.
-    pub async fn status<K: Kind, S: Serialize + PartialEq>(
-        &self,
-        manager: &str,
-        object: &K,
-        current: Option<&S>,
-        wanted: &S,
-    ) -> Result<Outcome, Error> {
-        if current == Some(wanted) {
-            return Ok(Outcome::Unchanged);
-        }
-        let name = object.name_any();
-        let action = describe::<K>("write the status of", Some(&name));
-        let status = json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
-            "metadata": {"name": name, "uid": object.meta().uid},
-            "status": wanted,
-        });
-        let api = self.api::<K>(object.meta().namespace.as_deref());
-        let parameters = PatchParams::apply(manager).force();
-        let patch = Patch::Apply(&status);
-        call(action, api.patch_status(&name, &parameters, &patch)).await?;
-        Ok(Outcome::Written)
-    }
-
     async fn apply_value<K: Kind>(
         &self,
         manager: &str,
@@ -460,68 +277,6 @@ pub async fn call<T>(
     }
 }
 
-/// True when every field of `wanted` is in `live` with the same value. Lists compare element by
-/// element, so a live list may say more about an element but not have other elements; owner
-/// references are a set, since others may add theirs.
-#[must_use]
-pub fn covers(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().all(|(field, wanted)| match live.get(field) {
-                Some(Value::Array(live)) if field == "ownerReferences" => {
-                    let wanted = wanted.as_array().map_or(&[][..], Vec::as_slice);
-                    wanted.iter().all(|w| live.iter().any(|l| covers(l, w)))
-                }
-                Some(live) => covers(live, wanted),
-                None => is_empty(wanted),
-            })
-        }
-        (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| covers(l, w))
-        }
-        _ => live == wanted,
-    }
-}
-
-/// True for what an API server drops on storing.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(is_empty),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
-}
-
-/// `wanted` with the annotation that holds its own digest.
-fn with_digest(wanted: Value) -> Value {
-    let digest = digest(&wanted);
-    with_applied(wanted, &digest)
-}
-
-/// `wanted` with `digest` in the annotation of what was applied.
-fn with_applied(mut wanted: Value, digest: &str) -> Value {
-    if let Some(Value::Object(metadata)) = wanted.get_mut("metadata") {
-        let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
-        if let Value::Object(annotations) = annotations {
-            annotations.insert(APPLIED_ANNOTATION.into(), digest.into());
-        }
-    }
-    wanted
-}
-
-/// The annotation that [`with_digest`] has added.
-fn applied(wanted: &Value) -> &str {
-    let annotations = wanted.pointer("/metadata/annotations");
-    let digest = annotations.and_then(|annotations| annotations.get(APPLIED_ANNOTATION));
-    digest.and_then(Value::as_str).unwrap_or_default()
-}
-
-/// Maps of `serde_json` are sorted, so equal objects give equal digests.
-fn digest(value: &Value) -> String {
-    postrider_crds::digest::of(value.to_string().as_bytes())
-}
-
 fn memo_key<K: Kind>(manager: &str, wanted: &Value) -> String {
     let field = |path| wanted.pointer(path).and_then(Value::as_str).unwrap_or("");
     let (namespace, name) = (field("/metadata/namespace"), field("/metadata/name"));
@@ -540,53 +295,5 @@ fn describe<K: Kind>(verb: &'static str, name: Option<&str>) -> Asked {
         verb,
         kind: K::kind(&()).into_owned(),
         name: name.unwrap_or_default().to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_covers_and_what_drifted() {
-        let wanted = json!({
-            "metadata": {"labels": {"a": "1"}, "ownerReferences": [{"uid": "u"}]},
-            "spec": {"replicas": 2, "containers": [{"name": "relay", "args": ["--x"]}]},
-        });
-        let live = json!({
-            "metadata": {
-                "labels": {"a": "1", "b": "2"}, "resourceVersion": "7",
-                "ownerReferences": [{"uid": "other"}, {"uid": "u", "controller": true}],
-            },
-            "spec": {"replicas": 2, "containers": [{"name": "relay", "args": ["--x"], "image": "i"}]},
-            "status": {},
-        });
-        assert!(covers(&live, &wanted));
-        for (path, value) in [
-            ("/spec/replicas", json!(3)),
-            ("/metadata/labels/a", json!("9")),
-            ("/spec/containers/0/args", json!(["--x", "--y"])),
-            ("/spec/containers", json!([])),
-            ("/metadata/ownerReferences", json!([{"uid": "other"}])),
-        ] {
-            let mut drifted = live.clone();
-            *drifted.pointer_mut(path).unwrap() = value;
-            assert!(!covers(&drifted, &wanted), "{path}");
-        }
-    }
-
-    #[test]
-    fn what_the_server_drops_is_no_difference() {
-        let wanted = json!({"data": {}, "list": [], "nothing": null, "nested": {"empty": {}}});
-        assert!(covers(&json!({}), &wanted));
-        assert!(!covers(&json!({}), &json!({"no": false})));
-    }
-
-    #[test]
-    fn a_field_no_longer_wanted_changes_the_digest() {
-        let with = with_digest(json!({"metadata": {}, "spec": {"a": 1, "b": 2}}));
-        let without = with_digest(json!({"metadata": {}, "spec": {"a": 1}}));
-        assert!(!covers(&with, &without));
-        assert!(covers(&with, &with));
     }
 }

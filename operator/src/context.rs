@@ -20,6 +20,7 @@ use crate::{
         dns::{self, PoolLook},
         loaded::Loaded,
         pace::Paces,
+        refused_pods::RefusedPods,
         reverse::Told,
     },
     sending_domain::{
@@ -71,6 +72,8 @@ pub struct Context {
     pub key_makers: KeyMakers,
     /// How hard each pool may push.
     pub paces: Paces,
+    /// Why pods of each pool are not made.
+    pub refused_pods: RefusedPods,
     /// Password verifiers already derived.
     pub verifiers: VerifierCache,
     /// When each pool's queue depth was last written.

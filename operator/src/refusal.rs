@@ -98,51 +98,17 @@ impl Refusal {
         if ending || !(about_object || unavailable.is_some()) {
             return None;
         }
-        let (kind, causes) = (asked.kind.as_str(), causes(answer));
-        let (reason, progress, words, remedy) = if let Some(webhook) = unavailable {
-            let words = format!("admission webhook {webhook:?} cannot be called");
-            let remedy = "see to it that it answers".to_owned();
-            (
+        let (reason, words, remedy) = match unavailable {
+            Some(webhook) => (
                 reasons::ADMISSION_UNAVAILABLE,
-                Progress::Reconciling,
-                words,
-                remedy,
-            )
-        } else if said.contains("exceeded quota") || said.contains("unknown for quota") {
-            let remedy = "raise the ResourceQuota, or delete what is not needed".to_owned();
-            (
-                reasons::QUOTA_EXCEEDED,
-                Progress::Reconciling,
-                without_used(&tail(said)),
-                remedy,
-            )
-        } else if answer.code == 403 && said.contains(" cannot ") && said.contains(" resource ") {
-            let remedy = "give the operator's Role that right, as in the chart".to_owned();
-            (reasons::FORBIDDEN, Progress::Stalled, tail(said), remedy)
-        } else if let Some((cause, more)) = causes.split_first() {
-            let words = worded(cause, more.len());
-            (
-                reasons::OBJECT_INVALID,
-                Progress::Stalled,
-                words,
-                cure(kind, cause),
-            )
-        } else if answer.code == 403 || said.contains("denied") {
-            let remedy = "change what it objects to, or have it make an exception".to_owned();
-            (
-                reasons::ADMISSION_DENIED,
-                Progress::Stalled,
-                tail(said),
-                remedy,
-            )
-        } else {
-            let remedy = "change the field of the spec that it comes from".to_owned();
-            (
-                reasons::OBJECT_INVALID,
-                Progress::Stalled,
-                tail(said),
-                remedy,
-            )
+                format!("admission webhook {webhook:?} cannot be called"),
+                "see to it that it answers".to_owned(),
+            ),
+            None => judged(&asked.kind, answer),
+        };
+        let progress = match reason {
+            reasons::ADMISSION_UNAVAILABLE | reasons::QUOTA_EXCEEDED => Progress::Reconciling,
+            _ => Progress::Stalled,
         };
         let Asked { verb, kind, name } = asked;
         let message = format!("cannot {verb} {kind} {name}: {}; {remedy}", cut(words));
@@ -151,6 +117,21 @@ impl Refusal {
             message,
             progress,
         })
+    }
+
+    /// The same where somebody else `asked`, and no more is known than what was `said` to them.
+    #[must_use]
+    pub fn told(asked: &Asked, said: &str) -> Option<Self> {
+        let code = if webhook_called(said).is_some() {
+            500
+        } else if said.contains("\" is invalid: ") {
+            422
+        } else if said.contains(" is forbidden: ") || said.contains("denied") {
+            403
+        } else {
+            return None;
+        };
+        Self::of(asked, &ApiStatus::failure(said, "").with_code(code))
     }
 
     /// `Ready` of a resource that needs the object.
@@ -173,6 +154,45 @@ impl Refusal {
             action: "Apply",
             note: self.message.clone(),
         }
+    }
+}
+
+/// Reason, words and remedy of an answer about an object of `kind`.
+fn judged(kind: &str, answer: &ApiStatus) -> (&'static str, String, String) {
+    let said = answer.message.as_str();
+    let causes = causes(answer);
+    let known = |reason, remedy: &str| (reason, tail(said), remedy.to_owned());
+    if said.contains("exceeded quota") || said.contains("unknown for quota") {
+        let remedy = "raise the ResourceQuota, or delete what is not needed";
+        let words = without_used(&tail(said));
+        (reasons::QUOTA_EXCEEDED, words, remedy.to_owned())
+    } else if let Some(remedy) = resources(said) {
+        known(reasons::ADMISSION_DENIED, remedy)
+    } else if answer.code == 403 && said.contains(" cannot ") && said.contains(" resource ") {
+        let remedy = "give the operator's Role that right, as in the chart";
+        known(reasons::FORBIDDEN, remedy)
+    } else if let Some((cause, more)) = causes.split_first() {
+        let words = worded(cause, more.len());
+        (reasons::OBJECT_INVALID, words, cure(kind, cause))
+    } else if answer.code == 403 || said.contains("denied") {
+        let remedy = "change what it objects to, or have it make an exception";
+        known(reasons::ADMISSION_DENIED, remedy)
+    } else {
+        let remedy = "change the field of the spec that it comes from";
+        known(reasons::OBJECT_INVALID, remedy)
+    }
+}
+
+/// What to do about what a ResourceQuota or a LimitRange has against the resources of a pod or volume.
+fn resources(said: &str) -> Option<&'static str> {
+    if said.contains("failed quota: ") && said.contains("must specify ") {
+        Some("say in spec.template.resources of the RelayPool what the ResourceQuota asks for")
+    } else if said.contains(" per PersistentVolumeClaim is ") {
+        Some("change spec.storage.size of the RelayPool, or the LimitRange")
+    } else if said.contains(" per Container is ") || said.contains(" per Pod is ") {
+        Some("change spec.template.resources of the RelayPool, or the LimitRange")
+    } else {
+        None
     }
 }
 

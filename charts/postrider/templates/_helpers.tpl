@@ -61,7 +61,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [externaldns.k8s.io]
   resources: [dnsendpoints]
   verbs: [get, create, patch, delete]
+# Events of a StatefulSet are read while pods of it are missing.
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [list, create, patch]
 {{- end -}}

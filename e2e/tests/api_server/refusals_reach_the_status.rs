@@ -1,243 +1,22 @@
-//! What the API server refuses to take from the operator stands in the status of the resource that needs
-//! it, with the server's words and what to do; is told as an event once; is tried again at a pace that
-//! slows down; and goes when it is cured.
+//! What the API server refuses to take from the operator, or from the controller that makes a pool's pods,
+//! stands in the status of the resource that needs it, with the server's words and what to do; is told as
+//! an event once; is tried again at a pace that slows down; and goes when it is cured.
 
-use std::{fs::File, path::PathBuf, process::Command, time::Duration};
-
-use k8s_openapi::{
-    api::{
-        admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
-        core::v1::ResourceQuota,
-    },
-    apimachinery::pkg::apis::meta::v1::Condition,
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
 use kube::{
-    Api, Client,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    Api,
+    api::{DeleteParams, PostParams},
 };
-use postrider_crds::{RelayPool, SendingDomain};
-use postrider_e2e::{
-    cluster::{ApiServer, wait_for},
-    peers::loopback,
-};
+use postrider_e2e::cluster::wait_for;
 use serde_json::{Value, json};
 
-use crate::{
-    crd_manifests::define,
-    pod::objects,
-    programs::{self, Running},
-    strict,
-};
+use self::world::{BOUND, USER, World};
+use crate::pod::objects;
 
-/// How long a step may take on a busy machine; waits between attempts grow to minutes.
-const BOUND: Duration = Duration::from_secs(300);
-/// Last octet of the operator's address.
-const HOST: u8 = 91;
-/// Who the operator is.
-const USER: &str = "postrider-operator";
-
-struct World {
-    client: Client,
-    log: PathBuf,
-    _operator: Running,
-    _server: ApiServer,
-}
-
-/// What a resource says of itself.
-struct Told {
-    conditions: Vec<Condition>,
-    observed: Option<i64>,
-    generation: Option<i64>,
-    version: Option<String>,
-}
-
-impl Told {
-    fn of(&self, type_: &str) -> Option<&Condition> {
-        self.conditions.iter().find(|c| c.type_ == type_)
-    }
-}
-
-impl World {
-    /// An operator that may do all it needs but write PodDisruptionBudgets.
-    async fn start() -> Self {
-        let server = ApiServer::start().await.expect("an API server");
-        let client = server.client().await.expect("a client");
-        define(&client).await;
-        let all = json!({"apiGroups": ["", "apps", "events.k8s.io", "externaldns.k8s.io",
-            "postrider.dev"], "resources": ["*"], "verbs": ["*"]});
-        let budgets = json!({"apiGroups": ["policy"], "resources": ["*"],
-            "verbs": ["get", "list", "watch"]});
-        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-            "metadata": {"name": USER}, "rules": [all, budgets]});
-        strict::create(&client, &role, "").await.expect("a role");
-        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": {"name": USER},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": USER},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}]});
-        strict::create(&client, &binding, "")
-            .await
-            .expect("a binding");
-        let log = server.dir().join("operator.log");
-        let operator = Running::start(
-            Command::new(programs::built("postrider-operator"))
-                .args(["--relay-image=relay:1", "--watch-namespace=default"])
-                // Nobody answers there.
-                .args(["--resolver", "127.0.0.1:9"])
-                .arg(format!("--metrics-address={}:9090", loopback(HOST)))
-                .env("KUBECONFIG", kubeconfig_of_operator(&server))
-                // The log is read.
-                .env("NO_COLOR", "1")
-                .stderr(File::create(&log).expect("a log")),
-        );
-        Self {
-            client,
-            log,
-            _operator: operator,
-            _server: server,
-        }
-    }
-
-    async fn create(&self, kind: &str, name: &str, spec: Value) {
-        let object = json!({"apiVersion": "postrider.dev/v1alpha1", "kind": kind,
-            "metadata": {"name": name}, "spec": spec});
-        strict::create(&self.client, &object, "").await.expect(name);
-    }
-
-    async fn pool(&self, name: &str, more: Value) {
-        let mut spec = json!({"hostname": "mail.shop.test"});
-        for (field, value) in more.as_object().into_iter().flatten() {
-            spec[field] = value.clone();
-        }
-        self.create("RelayPool", name, spec).await;
-    }
-
-    async fn told(&self, kind: &str, name: &str) -> Told {
-        let (metadata, conditions, observed) = match kind {
-            "RelayPool" => {
-                let pools: Api<RelayPool> = Api::default_namespaced(self.client.clone());
-                let pool = pools.get(name).await.expect(name);
-                let status = pool.status.unwrap_or_default();
-                (pool.metadata, status.conditions, status.observed_generation)
-            }
-            _ => {
-                let domains: Api<SendingDomain> = Api::default_namespaced(self.client.clone());
-                let domain = domains.get(name).await.expect(name);
-                let status = domain.status.unwrap_or_default();
-                (
-                    domain.metadata,
-                    status.conditions,
-                    status.observed_generation,
-                )
-            }
-        };
-        Told {
-            conditions,
-            observed,
-            generation: metadata.generation,
-            version: metadata.resource_version,
-        }
-    }
-
-    /// Waits until `Ready` is False with `reason`.
-    async fn not_ready(&self, kind: &str, name: &str, reason: &str) -> Told {
-        let mut last = Vec::new();
-        let what = format!("{kind} {name}: Ready=False {reason}");
-        let found = wait_for(&what, BOUND, "-", async || {
-            let told = self.told(kind, name).await;
-            last.clone_from(&told.conditions);
-            let ready = told.of("Ready");
-            let is_so =
-                ready.is_some_and(|c| (c.status.as_str(), c.reason.as_str()) == ("False", reason));
-            Ok(is_so.then_some(told))
-        })
-        .await;
-        found.unwrap_or_else(|error| {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            panic!("{error}; last seen: {last:#?}; {log}")
-        })
-    }
-
-    /// Waits until `name` has been tried `count` times in vain.
-    async fn tried(&self, kind: &str, name: &str, count: usize) {
-        let parts = [format!("kind=\"{kind}\""), format!("name=\"{name}\"")];
-        let tried = wait_for("attempts", BOUND, "-", async || {
-            let log = std::fs::read_to_string(&self.log).expect("a log");
-            let failed = log.lines().filter(|line| {
-                line.contains("reconciliation failed")
-                    && parts.iter().all(|part| line.contains(part))
-            });
-            Ok((failed.count() >= count).then_some(()))
-        });
-        tried.await.expect(name);
-    }
-
-    /// How many events tell of `reason` about the object of this kind and name.
-    async fn events(&self, kind: &str, name: &str, reason: &str) -> usize {
-        let events = objects(&self.client, "events.k8s.io", "Event");
-        let all = events.list(&Default::default()).await.expect("events");
-        let about = |event: &&DynamicObject| {
-            let regarding = &event.data["regarding"];
-            (&regarding["kind"], &regarding["name"]) == (&kind.into(), &name.into())
-                && event.data["reason"] == reason
-        };
-        all.items.iter().filter(about).count()
-    }
-
-    /// `Ready` is False with `reason` and says `parts`; by the rules of kstatus; told once, and quiet
-    /// however often it is tried again.
-    async fn refused(
-        &self,
-        kind: &str,
-        name: &str,
-        (reason, progress): (&str, &str),
-        parts: &[&str],
-    ) {
-        let first = self.not_ready(kind, name, reason).await;
-        let ready = first.of("Ready").expect("waited for");
-        for part in parts {
-            assert!(
-                ready.message.contains(part),
-                "{part} not in {}",
-                ready.message
-            );
-        }
-        let other = ["Stalled", "Reconciling"]
-            .into_iter()
-            .find(|other| *other != progress);
-        let why = first
-            .of(progress)
-            .unwrap_or_else(|| panic!("{:?}", first.conditions));
-        assert_eq!((why.status.as_str(), why.reason.as_str()), ("True", reason));
-        assert!(other.is_some_and(|other| first.of(other).is_none()));
-        assert_eq!(first.observed, first.generation);
-        self.tried(kind, name, 3).await;
-        let later = self.told(kind, name).await;
-        assert_eq!(later.version, first.version, "{:?}", later.conditions);
-        assert_eq!(self.events(kind, name, reason).await, 1);
-    }
-
-    /// Waits until `dry` is refused with `words`: policies and quotas come into force some time after
-    /// they are written.
-    async fn in_force(&self, dry: &Value, words: &str) {
-        let refused = wait_for(words, BOUND, "-", async || {
-            let answer = strict::create(&self.client, dry, "&dryRun=All").await;
-            Ok(answer
-                .is_err_and(|error| error.to_string().contains(words))
-                .then_some(()))
-        });
-        refused.await.expect("in force");
-    }
-}
-
-/// The administrator's kubeconfig, with the rights of the operator.
-fn kubeconfig_of_operator(server: &ApiServer) -> PathBuf {
-    let text = std::fs::read_to_string(server.kubeconfig()).expect("a kubeconfig");
-    let mut config: serde_yaml::Value = serde_yaml::from_str(&text).expect("YAML");
-    config["users"][0]["user"]["as"] = USER.into();
-    let path = server.dir().join("operator.kubeconfig");
-    std::fs::write(&path, serde_yaml::to_string(&config).expect("YAML")).expect("written");
-    path
-}
+mod pods;
+mod world;
 
 #[tokio::test]
 async fn with_words_and_cure_once_and_not_for_ever() {
@@ -246,6 +25,7 @@ async fn with_words_and_cure_once_and_not_for_ever() {
     a_template_that_is_invalid(&world).await;
     a_quota_without_room(&world).await;
     a_policy_that_says_no(&world).await;
+    pods::without_room(&world).await;
 }
 
 async fn a_right_that_the_operator_lacks(world: &World) {
@@ -287,7 +67,6 @@ async fn a_template_that_is_invalid(world: &World) {
     let wanted = ("ObjectInvalid", "Stalled");
     world.refused("RelayPool", "odd", wanted, &parts).await;
 
-    let pools: Api<RelayPool> = Api::default_namespaced(world.client.clone());
     let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
         {"nodeSelectorTerms": [{"matchExpressions": [{"key": "mail", "operator": "Near"}]}]}}});
     for (template, part) in [
@@ -300,11 +79,7 @@ async fn a_template_that_is_invalid(world: &World) {
             "correct spec.template.metadata.labels of the RelayPool",
         ),
     ] {
-        let patch = json!({"spec": {"template": template}});
-        let patched = pools
-            .patch("odd", &PatchParams::default(), &Patch::Merge(&patch))
-            .await;
-        let generation = patched.expect("taken").metadata.generation;
+        let generation = world.template("odd", template).await;
         wait_for(part, BOUND, "-", async || {
             let told = world.not_ready("RelayPool", "odd", "ObjectInvalid").await;
             let says = told
@@ -315,24 +90,17 @@ async fn a_template_that_is_invalid(world: &World) {
         .await
         .expect(part);
     }
-    let patch = json!({"spec": {"template": null}});
-    let patched = pools
-        .patch("odd", &PatchParams::default(), &Patch::Merge(&patch))
-        .await;
-    patched.expect("taken");
+    world.template("odd", Value::Null).await;
     let cured = world.not_ready("RelayPool", "odd", "MembersStarting").await;
     assert!(cured.of("Stalled").is_none());
 }
 
 async fn a_quota_without_room(world: &World) {
-    let quotas: Api<ResourceQuota> = Api::default_namespaced(world.client.clone());
-    allow_no_secrets(world, &quotas).await;
+    let dry = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "dry"}});
+    world.allow_no("secrets", &dry).await;
     a_pool_without_room(world).await;
     a_domain_without_room(world).await;
-    quotas
-        .delete("few", &DeleteParams::default())
-        .await
-        .expect("deleted");
+    world.allow_all().await;
     world
         .not_ready("RelayPool", "full", "MembersStarting")
         .await;
@@ -344,23 +112,6 @@ async fn a_quota_without_room(world: &World) {
     })
     .await
     .expect("made");
-}
-
-async fn allow_no_secrets(world: &World, quotas: &Api<ResourceQuota>) {
-    let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"secrets": "0"}}});
-    let quota = serde_json::from_value(quota).expect("a quota");
-    quotas
-        .create(&PostParams::default(), &quota)
-        .await
-        .expect("a quota");
-    // What the controller of quotas would count.
-    let status = json!({"status": {"hard": {"secrets": "0"}, "used": {"secrets": "0"}}});
-    let counted = quotas
-        .patch_status("few", &PatchParams::default(), &Patch::Merge(&status))
-        .await;
-    counted.expect("counted");
-    let dry = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "dry"}});
-    world.in_force(&dry, "exceeded quota").await;
 }
 
 async fn a_pool_without_room(world: &World) {

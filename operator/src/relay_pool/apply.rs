@@ -18,7 +18,7 @@ use super::{
     loaded::{News, PoolKey},
     observe::{self, Observation},
     plan::{self, Plan, Withdrawal},
-    reverse,
+    refused_pods, reverse,
 };
 use crate::{
     Context, Error,
@@ -44,7 +44,7 @@ pub(super) fn reconcile(
         }
         let rendered = render(&ctx, pool).await;
         ctx.start.pool_tried(&key);
-        let (seen, mut plan, look_due) = rendered?;
+        let (seen, mut plan, look_in) = rendered?;
         let mut written = write_children(&ctx, &seen, &plan).await;
         if let Ok(Outcome::Unchanged) = written {
             written = nudge(&ctx, &seen, &plan).await;
@@ -55,13 +55,12 @@ pub(super) fn reconcile(
         }
         write_status(&ctx, &seen, &plan).await?;
         written?;
-        let look_in = look_due.saturating_sub(ctx.clock.monotonic());
         Ok(Action::requeue(plan.look_again.min(look_in)))
     })
 }
 
-/// Observes, plans, and takes note of what is rendered. The last of what it returns is when DNS is to
-/// be asked again.
+/// Observes, plans, and takes note of what is rendered. The last of what it returns is how long until DNS
+/// or the events of pods that are missing are to be asked again.
 async fn render(
     ctx: &Context,
     pool: Arc<RelayPool>,
@@ -69,9 +68,10 @@ async fn render(
     let certificates = certificates::ensure(ctx, &pool, ctx.now()).await?;
     reverse::tell(ctx, &pool).await;
     let (look, look_due) = dns::look_when_due(ctx, &pool).await;
+    let (refused_pods, events_in) = refused_pods::look(ctx, &pool).await;
     let in_force = kept_keys::in_force(ctx, &pool).await?;
     let started = ctx.clock.monotonic();
-    let seen = observe::observe(ctx, pool, (certificates, look), &in_force);
+    let seen = observe::observe(ctx, pool, (certificates, look, refused_pods), &in_force);
     let plan = plan::plan(&seen);
     let key = observe::key(&seen.pool);
     ctx.paces.looked(&key, started, ctx.clock.monotonic());
@@ -79,7 +79,9 @@ async fn render(
     // Those who are woken now may be more than their queue holds, which nobody reads before this.
     ctx.start.pool_tried(&key);
     wake_dependants(ctx, &seen.pool, &news).await;
-    Ok((seen, plan, look_due))
+    let look_in = look_due.saturating_sub(ctx.clock.monotonic());
+    let look_in = events_in.map_or(look_in, |events_in| events_in.min(look_in));
+    Ok((seen, plan, look_in))
 }
 
 /// Wakes those domains and lists of `pool` that `news` is about: what its relays have to load, or

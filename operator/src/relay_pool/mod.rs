@@ -20,6 +20,7 @@ pub mod observe;
 pub mod pace;
 pub mod pki;
 pub mod plan;
+pub mod refused_pods;
 pub mod reports;
 pub mod reverse;
 mod status;

@@ -26,6 +26,7 @@ use crate::{
     Context,
     keys::DkimKey,
     names::{POOL_LABEL, SUPPRESSION_SHARD_LABEL},
+    refusal::Refusal,
     stores::{self, Term},
 };
 
@@ -62,6 +63,8 @@ pub struct Observation {
     pub certificates: Certificates,
     /// What DNS says of the names given in EHLO and of the egress addresses.
     pub look: PoolLook,
+    /// Why pods are not made, if that is known.
+    pub refused_pods: Option<Refusal>,
     /// What the relays report.
     pub state: PoolState,
     /// Octets of keyring that may be written now.
@@ -84,7 +87,7 @@ pub fn key(pool: &RelayPool) -> PoolKey {
 pub fn observe(
     ctx: &Context,
     pool: Arc<RelayPool>,
-    (certificates, look): (Certificates, PoolLook),
+    (certificates, look, refused_pods): (Certificates, PoolLook, Option<Refusal>),
     in_force: &BTreeMap<String, Arc<Secret>>,
 ) -> Observation {
     let key = key(&pool);
@@ -115,6 +118,7 @@ pub fn observe(
         lists: lists.iter().map(|list| list.name_any()).collect(),
         certificates,
         look,
+        refused_pods,
         state: ctx.loaded.state(&key),
         allowance: ctx.paces.allowance(&key, ctx.clock.monotonic()),
         queue_written_at: ctx.queues_written.get(&key),

@@ -177,11 +177,12 @@ fn due(ctx: &Context, schedule: &mut Schedule) -> Vec<Visit> {
     let pools = ctx.stores.pools.state();
     let keys: Vec<PoolKey> = pools.iter().map(|pool| observe::key(pool)).collect();
     ctx.loaded.retain(&keys);
+    ctx.refused_pods.retain(&keys);
     schedule.begin(&keys);
     let mut visits = Vec::new();
     for (pool, key) in pools.iter().zip(&keys) {
         let awaited = |state: &PoolState| (!settled(state)).then(|| Awaited::of(state));
-        let awaited = ctx.loaded.with(key, awaited).flatten();
+        let awaited = ctx.loaded.with(key, awaited);
         let period = schedule.period(key, awaited, now);
         for pod in observe::of_pool(&ctx.stores.pods, key) {
             let address = pod

@@ -74,12 +74,14 @@ pub(super) fn judge(
         Some(refusal) => (refusal.ready(), refusal.progress),
         None => view.ready(&facts),
     };
+    let told = refusal.or(seen.refused_pods.as_ref());
+    let told = told.filter(|refusal| refusal.message == ready.message);
     let facts = with_progress([vec![ready], facts].concat(), progress);
     let generation = seen.pool.metadata.generation.unwrap_or(0);
     let conditions = merge(&before.conditions, &facts, generation, seen.now);
     let (queue, queue_in) = queue(seen, &before);
     let mut notices = notices(&before, &facts);
-    let untold = refusal.filter(|refusal| !refusal.is_told(&before.conditions));
+    let untold = told.filter(|refusal| !refusal.is_told(&before.conditions));
     notices.extend(untold.map(Refusal::notice));
     let status = RelayPoolStatus {
         observed_generation: Some(generation),
@@ -217,15 +219,10 @@ impl View<'_> {
                 Progress::Stalled,
             );
         }
-        let (ready, wanted) = (self.ready_replicas, self.replicas);
-        if ready < wanted {
-            let message = format!(
-                "{ready} of {wanted} members accept mail{}",
-                self.not_ready()
-            );
-            let starting = fact(Status::False, reasons::MEMBERS_STARTING, message);
-            return (starting, Progress::Reconciling);
+        if let Some(waiting) = self.short_of_members() {
+            return waiting;
         }
+        let (ready, wanted) = (self.ready_replicas, self.replicas);
         let rolling = find(types::PROGRESSING).filter(|fact| fact.status == Status::True);
         if let Some(waiting) = rolling.or(config) {
             let waiting = fact(Status::False, waiting.reason, waiting.message);
@@ -244,6 +241,24 @@ impl View<'_> {
             fact(Status::True, reasons::READY, message),
             Progress::Settled,
         )
+    }
+
+    /// `Ready` of a pool some of whose members do not accept mail, and what it waits for.
+    fn short_of_members(&self) -> Option<(Fact, Progress)> {
+        let (ready, wanted) = (self.ready_replicas, self.replicas);
+        if ready >= wanted {
+            return None;
+        }
+        if let Some(refusal) = &self.seen.refused_pods {
+            return Some((refusal.ready(), refusal.progress));
+        }
+        let message = format!(
+            "{ready} of {wanted} members accept mail{}",
+            self.not_ready()
+        );
+        let reason = reasons::MEMBERS_STARTING;
+        let starting = Fact::new(types::READY, Status::False, reason, message);
+        Some((starting, Progress::Reconciling))
     }
 
     fn own_certificate(&self) -> String {

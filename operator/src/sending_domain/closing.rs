@@ -20,7 +20,7 @@ use postrider_crds::{
     relay_config::Admission,
 };
 
-use super::observe::Observation;
+use super::{observe::Observation, publish};
 use crate::{
     Context, Error,
     conditions::{Fact, Status},
@@ -28,7 +28,7 @@ use crate::{
     relay_pool::{
         build::SPOOL,
         domains,
-        loaded::{PoolKey, Remainder},
+        loaded::{PoolKey, PoolState, Remainder},
     },
     stores::{self, Term},
 };
@@ -232,8 +232,8 @@ pub(super) async fn step(domain: &SendingDomain, ctx: &Context) -> Result<Step, 
     Ok(Step::Left)
 }
 
-/// Puts the finalizer onto `domain`, when it has a pool that may take its mail and has it not yet;
-/// tells whether the object has changed.
+/// Puts the finalizer onto `domain`, when it has a pool that may take its mail and has it not yet, with
+/// that of [`publish`] where records will be put into a zone; tells whether the object has changed.
 pub(super) async fn hold(
     domain: &SendingDomain,
     observation: &Observation,
@@ -245,6 +245,12 @@ pub(super) async fn hold(
     }
     let mut finalizers = domain.finalizers().to_vec();
     finalizers.push(FINALIZER.to_owned());
+    // What publishing will need goes with it: a write for each of thousands of domains less.
+    let updates = observation.spec.publish.as_ref();
+    let updates = updates.is_some_and(|publish| publish.rfc2136.is_some());
+    if updates && !finalizers.iter().any(|f| f == publish::FINALIZER) {
+        finalizers.push(publish::FINALIZER.to_owned());
+    }
     ctx.writer.finalizers(domain, &finalizers).await?;
     Ok(true)
 }
@@ -285,7 +291,8 @@ fn queue(domain: &SendingDomain, namespace: &str, ctx: &Context) -> Queue {
         name: domain.spec.pool_ref.name.clone(),
     };
     let uid = domain.uid().unwrap_or_default();
-    let remainder = ctx.loaded.remainder(&pool, &domain.spec.domain, &uid);
+    let remainder = |state: &PoolState| state.remainder(&domain.spec.domain, &uid);
+    let remainder = ctx.loaded.with(&pool, remainder);
     let Some(mut remainder) = remainder else {
         return Queue::Untold;
     };

@@ -8,6 +8,7 @@
 )]
 
 mod keyrings;
+mod refused_pods;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -84,6 +85,7 @@ fn bare(spec: Value) -> Observation {
             submission: Submission::Own,
         },
         look: PoolLook::default(),
+        refused_pods: None,
         state: PoolState::default(),
         allowance: usize::MAX,
         queue_written_at: None,

@@ -356,7 +356,7 @@ impl World {
         let Some(deleted) = self.deleted else {
             return;
         };
-        let remainder = self.operator.remainder(&pool(), &domain(), "u");
+        let remainder = self.operator.state(&pool()).remainder(&domain(), "u");
         let facts = Facts {
             queue: remainder.map_or(Queue::Untold, Queue::Counted),
             abandoned: false,

@@ -44,7 +44,7 @@ pub(crate) fn fresh() -> Observation {
         reach: Reach {
             admission: Some(Admission::Send),
             members: 2,
-            awaited: Vec::new(),
+            awaited: 0,
         },
         reverse: None,
         findings: Findings::default(),

@@ -20,8 +20,6 @@ use crate::{
 
 /// Characters of a published text that are repeated in a condition.
 const MAX_RECORD: usize = 800;
-/// Awaited pods that are named in a condition.
-const MAX_AWAITED: usize = 5;
 
 /// What the facts come to.
 pub(super) struct Verdict {
@@ -459,39 +457,22 @@ fn awaits_relays(observation: &Observation) -> Option<Fact> {
     }
     let pool = &observation.spec.pool_ref.name;
     let not = |reason, message| Some(Fact::new(types::READY, Status::False, reason, message));
-    if reach.admission != Some(Admission::Send) {
-        let message = format!("all is verified; RelayPool {pool} has to tell its relays");
-        return not(reasons::WAITING_FOR_MEMBERS, message);
-    }
-    if reach.members == 0 {
+    let told = reach.admission == Some(Admission::Send);
+    if told && reach.members == 0 {
         let message = format!(
             "all is verified, but RelayPool {pool} is scaled to zero; set its spec.replicas to 1 or more"
         );
         return not(reasons::SCALED_TO_ZERO, message);
     }
-    if reach.awaited.is_empty() {
+    if told && reach.awaited == 0 {
         return None;
     }
-    let awaited = awaited_pods(observation);
+    // The same however far they are: each step would be a write for each of thousands of domains. The
+    // pool tells the steps, once for all of them.
     let message = format!(
-        "all is verified; every relay of RelayPool {pool} has to load that mail may be sent{awaited}"
+        "all is verified; every relay of RelayPool {pool} has to load that mail may be sent, and ConfigApplied of the pool names those that have not"
     );
     not(reasons::WAITING_FOR_MEMBERS, message)
-}
-
-/// The pods that have not loaded what was rendered, as a suffix.
-fn awaited_pods(observation: &Observation) -> String {
-    let awaited = &observation.reach.awaited;
-    let named: Vec<&str> = awaited
-        .iter()
-        .take(MAX_AWAITED)
-        .map(String::as_str)
-        .collect();
-    match awaited.len().saturating_sub(named.len()) {
-        0 if named.is_empty() => String::new(),
-        0 => format!("; waiting for {}", named.join(", ")),
-        more => format!("; waiting for {} and {more} more", named.join(", ")),
-    }
 }
 
 fn all_well(observation: &Observation, advanced: &[Life]) -> Fact {

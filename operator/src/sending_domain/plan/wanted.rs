@@ -88,13 +88,7 @@ fn key_record(observation: &Observation, key: &KeyFacts, life: &Life) -> Option<
 }
 
 fn spf_record(observation: &Observation) -> Option<RecordStatus> {
-    let pool = observation
-        .pool
-        .as_ref()
-        .filter(|pool| !pool.egress.is_empty())?;
-    if observation.spec.verification.spf == Requirement::Off {
-        return None;
-    }
+    let pool = observation.pool_for_spf()?;
     let wanted = Wanted {
         kind: RecordType::TXT,
         name: observation.spec.return_path_domain().to_string(),

@@ -1,9 +1,13 @@
 //! What the outcome looks like, and how long a deletion waits.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use postrider_crds::{RecordPurpose, RecordType};
+use postrider_crds::{RecordPurpose, RecordState, RecordStatus, RecordType};
 
-use super::*;
+use super::{
+    fact::{seen, with_outside},
+    farewell::{PATIENCE, gives_up},
+    *,
+};
 use crate::sending_domain::plan::{self, tests::fresh};
 
 fn at(second: i64) -> Timestamp {

@@ -1,0 +1,79 @@
+//! Pods that are refused, which the controller that makes them is told and the operator is not.
+
+use std::{fs::File, process::Command};
+
+use kube::api::ListParams;
+use postrider_e2e::cluster::{Cache, Progress, Tools, wait_for};
+use serde_json::json;
+
+use super::world::{BOUND, World};
+use crate::{pod::objects, programs::Running};
+
+pub(super) async fn without_room(world: &World) {
+    let dry = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "dry"},
+        "spec": {"containers": [{"name": "dry", "image": "dry"}]}});
+    world.allow_no("pods", &dry).await;
+    world.pool("short", json!({})).await;
+    let _controller = controller_of_stateful_sets(world).await;
+    let told = world.not_ready("RelayPool", "short", "QuotaExceeded").await;
+    let ready = told.of("Ready").expect("waited for");
+    for part in [
+        "cannot create Pod short-0: exceeded quota: few, requested: pods=1",
+        "raise the ResourceQuota",
+    ] {
+        assert!(ready.message.contains(part), "{}", ready.message);
+    }
+    let why = told.of("Reconciling").map(|c| c.reason.as_str());
+    assert_eq!(why, Some("QuotaExceeded"));
+    assert!(told.of("Stalled").is_none());
+    assert_eq!(told.observed, told.generation);
+    // However often it is tried again.
+    let before = attempts(world, "short").await;
+    let again = wait_for("attempts", BOUND, "-", async || {
+        Ok((attempts(world, "short").await >= before + 2).then_some(()))
+    });
+    again.await.expect("tried again");
+    let later = world.told("RelayPool", "short").await;
+    assert_eq!(later.version, told.version, "{:?}", later.conditions);
+    let events = world.events("RelayPool", "short", "QuotaExceeded");
+    assert_eq!(events.await, 1);
+
+    world.allow_all().await;
+    world
+        .not_ready("RelayPool", "short", "MembersStarting")
+        .await;
+    let pods = objects(&world.client, "", "Pod");
+    pods.get("short-0").await.expect("made");
+}
+
+/// The controller that makes pods, and no other.
+async fn controller_of_stateful_sets(world: &World) -> Running {
+    let cache = Cache::of_user().expect("a cache");
+    let tools = Tools::ready(&cache, &Progress::nowhere()).await;
+    let log = world.server.dir().join("controllers.log");
+    Running::start(
+        Command::new(
+            tools
+                .expect("programs")
+                .kubernetes("kube-controller-manager"),
+        )
+        .arg("--kubeconfig")
+        .arg(world.server.kubeconfig())
+        .args([
+            "--controllers=statefulset-controller",
+            "--leader-elect=false",
+        ])
+        .args(["--secure-port=0", "--profiling=false"])
+        .stderr(File::create(log).expect("a log")),
+    )
+}
+
+/// How often the pods of the StatefulSet `name` were refused, by its controller's events.
+async fn attempts(world: &World, name: &str) -> u64 {
+    let events = objects(&world.client, "events.k8s.io", "Event");
+    let about = format!("regarding.kind=StatefulSet,regarding.name={name},reason=FailedCreate");
+    let about = ListParams::default().fields(&about);
+    let all = events.list(&about).await.expect("events").items;
+    let counts = all.iter().map(|e| e.data["deprecatedCount"].as_u64());
+    counts.map(|count| count.unwrap_or(1)).sum()
+}

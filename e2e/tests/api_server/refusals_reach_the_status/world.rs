@@ -1,0 +1,264 @@
+//! An API server and an operator that may not do all it needs, and what resources say of that.
+
+use std::{fs::File, path::PathBuf, process::Command, time::Duration};
+
+use k8s_openapi::{api::core::v1::ResourceQuota, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+};
+use postrider_crds::{RelayPool, SendingDomain};
+use postrider_e2e::{
+    cluster::{ApiServer, wait_for},
+    peers::loopback,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    crd_manifests::define,
+    pod::objects,
+    programs::{self, Running},
+    strict,
+};
+
+/// How long a step may take on a busy machine; waits between attempts grow to minutes.
+pub(super) const BOUND: Duration = Duration::from_secs(300);
+/// Last octet of the operator's address.
+const HOST: u8 = 91;
+/// The name of the one quota.
+const QUOTA: &str = "few";
+/// Who the operator is.
+pub(super) const USER: &str = "postrider-operator";
+
+pub(super) struct World {
+    pub(super) client: Client,
+    log: PathBuf,
+    _operator: Running,
+    pub(super) server: ApiServer,
+}
+
+/// What a resource says of itself.
+pub(super) struct Told {
+    pub(super) conditions: Vec<Condition>,
+    pub(super) observed: Option<i64>,
+    pub(super) generation: Option<i64>,
+    pub(super) version: Option<String>,
+}
+
+impl Told {
+    pub(super) fn of(&self, type_: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|c| c.type_ == type_)
+    }
+}
+
+impl World {
+    /// An operator that may do all it needs but write PodDisruptionBudgets.
+    pub(super) async fn start() -> Self {
+        let server = ApiServer::start().await.expect("an API server");
+        let client = server.client().await.expect("a client");
+        define(&client).await;
+        let all = json!({"apiGroups": ["", "apps", "events.k8s.io", "externaldns.k8s.io",
+            "postrider.dev"], "resources": ["*"], "verbs": ["*"]});
+        let budgets = json!({"apiGroups": ["policy"], "resources": ["*"],
+            "verbs": ["get", "list", "watch"]});
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": USER}, "rules": [all, budgets]});
+        strict::create(&client, &role, "").await.expect("a role");
+        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": USER},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": USER},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}]});
+        strict::create(&client, &binding, "")
+            .await
+            .expect("a binding");
+        let log = server.dir().join("operator.log");
+        let operator = Running::start(
+            Command::new(programs::built("postrider-operator"))
+                .args(["--relay-image=relay:1", "--watch-namespace=default"])
+                // Nobody answers there.
+                .args(["--resolver", "127.0.0.1:9"])
+                .arg(format!("--metrics-address={}:9090", loopback(HOST)))
+                .env("KUBECONFIG", kubeconfig_of_operator(&server))
+                // The log is read.
+                .env("NO_COLOR", "1")
+                .stderr(File::create(&log).expect("a log")),
+        );
+        Self {
+            client,
+            log,
+            _operator: operator,
+            server,
+        }
+    }
+
+    pub(super) async fn create(&self, kind: &str, name: &str, spec: Value) {
+        let object = json!({"apiVersion": "postrider.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": name}, "spec": spec});
+        strict::create(&self.client, &object, "").await.expect(name);
+    }
+
+    pub(super) async fn pool(&self, name: &str, more: Value) {
+        let mut spec = json!({"hostname": "mail.shop.test"});
+        for (field, value) in more.as_object().into_iter().flatten() {
+            spec[field] = value.clone();
+        }
+        self.create("RelayPool", name, spec).await;
+    }
+
+    /// Merges `template` into that of the pool `name`; the generation it has then.
+    pub(super) async fn template(&self, name: &str, template: Value) -> Option<i64> {
+        let pools: Api<RelayPool> = Api::default_namespaced(self.client.clone());
+        let patch = Patch::Merge(json!({"spec": {"template": template}}));
+        let patched = pools.patch(name, &PatchParams::default(), &patch).await;
+        patched.expect("taken").metadata.generation
+    }
+
+    pub(super) async fn told(&self, kind: &str, name: &str) -> Told {
+        let (metadata, conditions, observed) = match kind {
+            "RelayPool" => {
+                let pools: Api<RelayPool> = Api::default_namespaced(self.client.clone());
+                let pool = pools.get(name).await.expect(name);
+                let status = pool.status.unwrap_or_default();
+                (pool.metadata, status.conditions, status.observed_generation)
+            }
+            _ => {
+                let domains: Api<SendingDomain> = Api::default_namespaced(self.client.clone());
+                let domain = domains.get(name).await.expect(name);
+                let status = domain.status.unwrap_or_default();
+                (
+                    domain.metadata,
+                    status.conditions,
+                    status.observed_generation,
+                )
+            }
+        };
+        Told {
+            conditions,
+            observed,
+            generation: metadata.generation,
+            version: metadata.resource_version,
+        }
+    }
+
+    /// Waits until `Ready` is False with `reason`.
+    pub(super) async fn not_ready(&self, kind: &str, name: &str, reason: &str) -> Told {
+        let mut last = Vec::new();
+        let what = format!("{kind} {name}: Ready=False {reason}");
+        let found = wait_for(&what, BOUND, "-", async || {
+            let told = self.told(kind, name).await;
+            last.clone_from(&told.conditions);
+            let ready = told.of("Ready");
+            let is_so =
+                ready.is_some_and(|c| (c.status.as_str(), c.reason.as_str()) == ("False", reason));
+            Ok(is_so.then_some(told))
+        })
+        .await;
+        found.unwrap_or_else(|error| {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            panic!("{error}; last seen: {last:#?}; {log}")
+        })
+    }
+
+    /// Waits until `name` has been tried `count` times in vain.
+    pub(super) async fn tried(&self, kind: &str, name: &str, count: usize) {
+        let parts = [format!("kind=\"{kind}\""), format!("name=\"{name}\"")];
+        let tried = wait_for("attempts", BOUND, "-", async || {
+            let log = std::fs::read_to_string(&self.log).expect("a log");
+            let failed = log.lines().filter(|line| {
+                line.contains("reconciliation failed")
+                    && parts.iter().all(|part| line.contains(part))
+            });
+            Ok((failed.count() >= count).then_some(()))
+        });
+        tried.await.expect(name);
+    }
+
+    /// How many events tell of `reason` about the object of this kind and name.
+    pub(super) async fn events(&self, kind: &str, name: &str, reason: &str) -> usize {
+        let events = objects(&self.client, "events.k8s.io", "Event");
+        let all = events.list(&Default::default()).await.expect("events");
+        let about = |event: &&DynamicObject| {
+            let regarding = &event.data["regarding"];
+            (&regarding["kind"], &regarding["name"]) == (&kind.into(), &name.into())
+                && event.data["reason"] == reason
+        };
+        all.items.iter().filter(about).count()
+    }
+
+    /// `Ready` is False with `reason` and says `parts`; by the rules of kstatus; told once, and quiet
+    /// however often it is tried again.
+    pub(super) async fn refused(
+        &self,
+        kind: &str,
+        name: &str,
+        (reason, progress): (&str, &str),
+        parts: &[&str],
+    ) {
+        let first = self.not_ready(kind, name, reason).await;
+        let ready = first.of("Ready").expect("waited for");
+        for part in parts {
+            assert!(
+                ready.message.contains(part),
+                "{part} not in {}",
+                ready.message
+            );
+        }
+        let other = ["Stalled", "Reconciling"]
+            .into_iter()
+            .find(|other| *other != progress);
+        let why = first
+            .of(progress)
+            .unwrap_or_else(|| panic!("{:?}", first.conditions));
+        assert_eq!((why.status.as_str(), why.reason.as_str()), ("True", reason));
+        assert!(other.is_some_and(|other| first.of(other).is_none()));
+        assert_eq!(first.observed, first.generation);
+        self.tried(kind, name, 3).await;
+        let later = self.told(kind, name).await;
+        assert_eq!(later.version, first.version, "{:?}", later.conditions);
+        assert_eq!(self.events(kind, name, reason).await, 1);
+    }
+
+    /// Waits until `dry` is refused with `words`: policies and quotas come into force some time after
+    /// they are written.
+    pub(super) async fn in_force(&self, dry: &Value, words: &str) {
+        let refused = wait_for(words, BOUND, "-", async || {
+            let answer = strict::create(&self.client, dry, "&dryRun=All").await;
+            Ok(answer
+                .is_err_and(|error| error.to_string().contains(words))
+                .then_some(()))
+        });
+        refused.await.expect("in force");
+    }
+
+    /// Puts a quota into force that has no room for `what`, of which `dry` is one.
+    pub(super) async fn allow_no(&self, what: &str, dry: &Value) {
+        let quota = json!({"metadata": {"name": QUOTA}, "spec": {"hard": {what: "0"}}});
+        let quota = serde_json::from_value(quota).expect("a quota");
+        let quotas: Api<ResourceQuota> = Api::default_namespaced(self.client.clone());
+        let created = quotas.create(&PostParams::default(), &quota).await;
+        created.expect("a quota");
+        // What the controller of quotas would count.
+        let status = json!({"status": {"hard": {what: "0"}, "used": {what: "0"}}});
+        let (status, parameters) = (Patch::Merge(&status), PatchParams::default());
+        let counted = quotas.patch_status(QUOTA, &parameters, &status).await;
+        counted.expect("counted");
+        self.in_force(dry, "exceeded quota").await;
+    }
+
+    /// Takes the quota away.
+    pub(super) async fn allow_all(&self) {
+        let quotas: Api<ResourceQuota> = Api::default_namespaced(self.client.clone());
+        let deleted = quotas.delete(QUOTA, &DeleteParams::default()).await;
+        deleted.expect("deleted");
+    }
+}
+
+/// The administrator's kubeconfig, with the rights of the operator.
+fn kubeconfig_of_operator(server: &ApiServer) -> PathBuf {
+    let text = std::fs::read_to_string(server.kubeconfig()).expect("a kubeconfig");
+    let mut config: serde_yaml::Value = serde_yaml::from_str(&text).expect("YAML");
+    config["users"][0]["user"]["as"] = USER.into();
+    let path = server.dir().join("operator.kubeconfig");
+    std::fs::write(&path, serde_yaml::to_string(&config).expect("YAML")).expect("written");
+    path
+}
