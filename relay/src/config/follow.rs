@@ -3,8 +3,8 @@
 //! Flow: every [`POLL_INTERVAL`] the files are looked at, and only if one of them is not the file
 //! it was (or once in [`SIGNS_TRUSTED`] looks, whatever they look like) is the directory read; when
 //! its digests differ from those last looked at, it is read again until two readings agree, so that
-//! a volume caught in the middle of its update is not judged; then the set is built and published,
-//! or refused.
+//! a volume caught in the middle of its update is not judged; then the documents that changed are
+//! parsed, and the set is published, or refused.
 //!
 //! Guarantees: readers see whole settings only, in the order they were built. A refused set leaves
 //! what was published before in force and shows in [`ConfigState::refused`] until a good set
@@ -13,11 +13,12 @@
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
-use postrider_crds::relay_config::RefusedDocument;
+use postrider_crds::{digest, relay_config::RefusedDocument};
 use tokio::sync::watch;
 
 use super::{
-    settings::{Pod, Settings, digests},
+    settings::{Pod, Settings},
+    shelf::{DocumentSet, Shelf},
     tls,
 };
 use crate::ports::{Documents, Signs};
@@ -51,6 +52,8 @@ pub struct ConfigState {
 pub struct Follower<D> {
     documents: D,
     pod: Pod,
+    /// What was read so far.
+    shelf: Shelf,
     /// Digests of what was judged last.
     seen: Option<BTreeMap<String, String>>,
     /// What the files looked like before the reading that was judged last.
@@ -65,7 +68,7 @@ enum Reading {
     /// What was judged last.
     Known,
     /// A set not judged before that two readings agreed on.
-    Settled(BTreeMap<String, Vec<u8>>),
+    Settled(DocumentSet),
     /// Something else each time.
     Changing,
 }
@@ -77,6 +80,7 @@ impl<D: Documents> Follower<D> {
         let follower = Self {
             documents,
             pod,
+            shelf: Shelf::default(),
             seen: None,
             signs: None,
             unread: 0,
@@ -96,8 +100,8 @@ impl<D: Documents> Follower<D> {
         }
         (self.signs, self.unread) = (None, 0);
         match self.settled() {
-            Ok(Reading::Settled(documents)) => {
-                self.judge(&documents);
+            Ok(Reading::Settled(set)) => {
+                self.judge(set);
                 self.signs = signs;
             }
             Ok(Reading::Known) => self.signs = signs,
@@ -129,25 +133,29 @@ impl<D: Documents> Follower<D> {
 
     /// Reads until two readings agree.
     fn settled(&self) -> io::Result<Reading> {
-        let mut before = digests(&self.documents.read()?);
+        let mut before = BTreeMap::new();
+        self.documents.each(&mut |path, octets| {
+            before.insert(path.to_owned(), digest::of(octets));
+        })?;
         if self.seen.as_ref() == Some(&before) {
             return Ok(Reading::Known);
         }
         for _ in 0..SETTLE_READINGS {
-            let documents = self.documents.read()?;
-            let now = digests(&documents);
-            if now == before {
-                return Ok(Reading::Settled(documents));
+            let mut now = DocumentSet::default();
+            self.documents
+                .each(&mut |path, octets| now.add(path, octets, &self.shelf))?;
+            if now.digests == before {
+                return Ok(Reading::Settled(now));
             }
-            before = now;
+            before = now.digests;
         }
         Ok(Reading::Changing)
     }
 
-    fn judge(&mut self, documents: &BTreeMap<String, Vec<u8>>) {
-        self.seen = Some(digests(documents));
-        let built = Settings::build(documents, &self.pod);
-        let admin = tls::admin(documents).ok();
+    fn judge(&mut self, set: DocumentSet) {
+        let built = self.shelf.build(&set, &self.pod);
+        let admin = tls::admin(&set.octets).ok();
+        self.seen = Some(set.digests);
         self.state.send_modify(|state| {
             if let Some(admin) = admin {
                 state.admin_tls = Some(admin);
@@ -219,12 +227,16 @@ mod tests {
     }
 
     impl Documents for Scripted {
-        fn read(&self) -> Read {
+        fn each(&self, take: &mut dyn FnMut(&str, &[u8])) -> io::Result<()> {
             let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if readings.len() > 1 {
-                return readings.remove(0)();
+            let documents = match readings.len() {
+                1 => readings[0]()?,
+                _ => readings.remove(0)()?,
+            };
+            for (path, octets) in &documents {
+                take(path, octets);
             }
-            readings[0]()
+            Ok(())
         }
     }
 
@@ -288,9 +300,9 @@ mod tests {
     struct Counting(MountedDirectory, Arc<AtomicU32>);
 
     impl Documents for Counting {
-        fn read(&self) -> Read {
+        fn each(&self, take: &mut dyn FnMut(&str, &[u8])) -> io::Result<()> {
             self.1.fetch_add(1, Ordering::Relaxed);
-            self.0.read()
+            self.0.each(take)
         }
 
         fn signs(&self) -> Option<Signs> {

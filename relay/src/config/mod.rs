@@ -6,6 +6,7 @@
 
 mod follow;
 mod settings;
+mod shelf;
 mod tls;
 
 pub use follow::{ConfigState, Follower, POLL_INTERVAL};

@@ -1,7 +1,8 @@
 //! What the documents say, checked and ready for use.
 //!
 //! Promises: a [`Settings`] is whole: every document of the set it was built from has been read,
-//! every key parsed, every name checked. Building reads no clock and no file.
+//! every key parsed, every name checked. Building reads no clock and no file. Settings that follow
+//! each other share what did not change.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,21 +10,14 @@ use std::{
 };
 
 use postrider_crds::{
-    DomainName, digest,
-    relay_config::{
-        Credentials, Document, DomainEntry, KEYRING_SHARDS, Keyring, RefusedDocument, RelayConfig,
-        TrustedClient, layout,
-    },
-    suppression_file::SuppressionFile,
+    DomainName,
+    relay_config::{DomainEntry, RefusedDocument, RelayConfig, TrustedClient},
 };
 
 pub use postrider_crds::relay_config::Credential;
 
-use super::tls;
+use super::shelf::{DocumentSet, Shelf};
 use crate::{identity::Signer, suppression::SuppressionIndex};
-
-/// What stands for the pod's ordinal in a hostname.
-const ORDINAL: &str = "{ordinal}";
 
 /// Which pod of its pool this relay is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +31,9 @@ pub struct Pod {
 /// A domain this relay may send as.
 #[derive(Clone, Debug)]
 pub struct Domain {
-    /// Its entry in the keyring.
+    /// Its entry in the keyring, but for the keys.
     pub entry: DomainEntry,
-    /// Its keys, parsed.
+    /// Its keys, parsed, and nowhere else in memory.
     pub signer: Arc<Signer>,
 }
 
@@ -49,9 +43,9 @@ pub struct Settings {
     /// The relay configuration, with the ordinal in its hostname filled in.
     pub relay: RelayConfig,
     /// Domains this relay may send as.
-    pub domains: HashMap<DomainName, Domain>,
+    pub domains: HashMap<DomainName, Arc<Domain>>,
     /// Who can log in, by username.
-    pub credentials: HashMap<String, Credential>,
+    pub credentials: Arc<HashMap<String, Credential>>,
     /// Whom not to mail.
     pub suppression: SuppressionIndex,
     /// What the submission doors present.
@@ -78,179 +72,32 @@ impl Settings {
         documents: &BTreeMap<String, Vec<u8>>,
         pod: &Pod,
     ) -> Result<Self, Vec<RefusedDocument>> {
-        let mut reader = Reader {
-            documents,
-            refused: Vec::new(),
-        };
-        let relay = reader.relay_config(pod);
-        let domains = reader.domains();
-        let credentials = reader.credentials();
-        let suppression = reader.suppression();
-        let submission_tls = reader.submission_tls();
-        // The admin listener has its own watch; here its files only have to be good.
-        if let Err(problem) = tls::admin(documents) {
-            reader.refuse(problem.path, &problem.error);
+        let mut shelf = Shelf::default();
+        let mut set = DocumentSet::default();
+        for (path, octets) in documents {
+            set.add(path, octets, &shelf);
         }
-        match (relay, submission_tls) {
-            (Some(relay), Some(submission_tls)) if reader.refused.is_empty() => Ok(Self {
-                relay,
-                domains,
-                credentials,
-                suppression,
-                submission_tls,
-                documents: digests(documents),
-            }),
-            _ => Err(reader.refused),
-        }
+        shelf.build(&set, pod)
+    }
+
+    /// The domain of that name, if this relay may send as it.
+    #[must_use]
+    pub fn domain(&self, name: &DomainName) -> Option<&Domain> {
+        self.domains.get(name).map(Arc::as_ref)
     }
 
     /// The domains `username` may send as.
     pub fn domains_of(&self, username: &str) -> impl Iterator<Item = &Domain> {
-        self.domains.values().filter(move |domain| {
+        let domains = self.domains.values().map(Arc::as_ref);
+        domains.filter(move |domain| {
             let mut senders = domain.entry.senders.iter();
             senders.any(|sender| sender.username == username)
         })
     }
 }
 
-/// The digest of each document.
-pub(super) fn digests(documents: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
-    documents
-        .iter()
-        .map(|(path, bytes)| (path.clone(), digest::of(bytes)))
-        .collect()
-}
-
-struct Reader<'a> {
-    documents: &'a BTreeMap<String, Vec<u8>>,
-    refused: Vec<RefusedDocument>,
-}
-
-impl<'a> Reader<'a> {
-    fn refuse(&mut self, path: &str, error: &dyn std::fmt::Display) {
-        let bytes = self.documents.get(path).map_or(&[][..], Vec::as_slice);
-        self.refused.push(RefusedDocument {
-            path: path.to_owned(),
-            digest: digest::of(bytes),
-            error: error.to_string(),
-        });
-    }
-
-    /// The text of a document, or `None` when it is absent or no text.
-    fn text(&mut self, path: &str) -> Option<&'a str> {
-        match std::str::from_utf8(self.documents.get(path)?) {
-            Ok(text) => Some(text),
-            Err(error) => {
-                self.refuse(path, &format!("is no UTF-8 text: {error}"));
-                None
-            }
-        }
-    }
-
-    fn document<D: Document>(&mut self, path: &str) -> Option<D> {
-        let text = self.text(path)?;
-        D::from_yaml(text)
-            .map_err(|error| self.refuse(path, &error))
-            .ok()
-    }
-
-    fn relay_config(&mut self, pod: &Pod) -> Option<RelayConfig> {
-        let path = layout::RELAY_CONFIG;
-        if !self.documents.contains_key(path) {
-            self.refuse(path, &"is missing; the relay needs a RelayConfig");
-            return None;
-        }
-        let mut relay: RelayConfig = self.document(path)?;
-        relay.hostname = relay.hostname.replace(ORDINAL, &pod.ordinal.to_string());
-        match problem_of(&relay) {
-            None => Some(relay),
-            Some(problem) => {
-                self.refuse(path, &problem);
-                None
-            }
-        }
-    }
-
-    fn domains(&mut self) -> HashMap<DomainName, Domain> {
-        let mut domains = HashMap::new();
-        for path in self.paths_below(layout::KEYRING) {
-            if !(0..KEYRING_SHARDS).any(|shard| layout::keyring(shard) == path) {
-                let last = layout::keyring(KEYRING_SHARDS - 1);
-                let first = layout::keyring(0);
-                self.refuse(
-                    &path,
-                    &format!("is no keyring shard; use {first} to {last}"),
-                );
-                continue;
-            }
-            let Some(keyring) = self.document::<Keyring>(&path) else {
-                continue;
-            };
-            for entry in keyring.domains {
-                let name = entry.domain.clone();
-                match Signer::from_entry(&entry) {
-                    Err(error) => self.refuse(&path, &format!("domain {name}: {error}")),
-                    Ok(signer) => {
-                        let signer = Arc::new(signer);
-                        let domain = Domain { entry, signer };
-                        if domains.insert(name.clone(), domain).is_some() {
-                            self.refuse(&path, &format!("domain {name}: is there twice; keep one"));
-                        }
-                    }
-                }
-            }
-        }
-        domains
-    }
-
-    fn credentials(&mut self) -> HashMap<String, Credential> {
-        let path = layout::CREDENTIALS;
-        let mut by_name = HashMap::new();
-        let Some(document) = self.document::<Credentials>(path) else {
-            return by_name;
-        };
-        for credential in document.credentials {
-            let name = credential.username.clone();
-            if by_name.insert(name.clone(), credential).is_some() {
-                self.refuse(path, &format!("username {name:?} is there twice; keep one"));
-            }
-        }
-        by_name
-    }
-
-    fn suppression(&mut self) -> SuppressionIndex {
-        let mut index = SuppressionIndex::default();
-        for path in self.paths_below(layout::SUPPRESSION) {
-            let Some(text) = self.text(&path) else {
-                continue;
-            };
-            let name = path.rsplit_once('/').map_or("", |(_, name)| name);
-            let list = name.rsplit_once('.').map_or(name, |(list, _)| list);
-            match SuppressionFile::parse(text) {
-                Ok(file) => index.add(list, &file),
-                Err(error) => self.refuse(&path, &error),
-            }
-        }
-        index
-    }
-
-    fn submission_tls(&mut self) -> Option<Arc<rustls::ServerConfig>> {
-        tls::submission(self.documents)
-            .map_err(|problem| self.refuse(problem.path, &problem.error))
-            .ok()
-    }
-
-    fn paths_below(&self, directory: &str) -> Vec<String> {
-        let below = |path: &&String| {
-            let rest = path.strip_prefix(directory);
-            rest.is_some_and(|rest| rest.starts_with('/'))
-        };
-        self.documents.keys().filter(below).cloned().collect()
-    }
-}
-
 /// What a schema cannot say about a relay configuration.
-fn problem_of(relay: &RelayConfig) -> Option<String> {
+pub(super) fn problem_of(relay: &RelayConfig) -> Option<String> {
     if let Err(error) = relay.hostname.parse::<DomainName>() {
         return Some(format!("hostname: {error}"));
     }
@@ -307,6 +154,8 @@ fn not_loopback(relay: &RelayConfig) -> Option<&TrustedClient> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_crds::{digest, relay_config::layout};
+
     use super::*;
     use crate::config::sample;
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest::{Context, Digest, SHA256};
 use jiff::Timestamp;
 use mail_auth::{
     common::{
@@ -101,6 +102,8 @@ pub struct Signer {
     domain: DomainName,
     return_path: DomainName,
     active: Vec<(Selector, DkimKey)>,
+    /// Of everything it was made from.
+    fingerprint: Digest,
 }
 
 impl fmt::Debug for Signer {
@@ -142,7 +145,21 @@ impl Signer {
             domain: entry.domain.clone(),
             return_path: entry.return_path.clone(),
             active,
+            fingerprint: fingerprint(entry),
         })
+    }
+
+    /// Whether [`Self::from_entry`] would make the same of `entry`, which is told without reading
+    /// its keys.
+    #[must_use]
+    pub fn is_of(&self, entry: &DomainEntry) -> bool {
+        self.fingerprint.as_ref() == fingerprint(entry).as_ref()
+    }
+
+    /// Whether both were made of the same.
+    #[cfg(test)]
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.fingerprint.as_ref() == other.fingerprint.as_ref()
     }
 
     /// Whether any key signs. Mail of a domain without one goes out unsigned.
@@ -199,6 +216,38 @@ impl Signer {
         }
         Ok(out)
     }
+}
+
+/// A digest of everything in `entry` that a signer is made from.
+fn fingerprint(entry: &DomainEntry) -> Digest {
+    let mut hash = Context::new(&SHA256);
+    let mut add = |part: &[u8]| {
+        // No two lists of parts come to the same octets.
+        hash.update(&part.len().to_be_bytes());
+        hash.update(part);
+    };
+    add(entry.domain.as_str().as_bytes());
+    add(entry.return_path.as_str().as_bytes());
+    for key in &entry.keys {
+        let SigningKey {
+            selector,
+            algorithm,
+            state,
+            private_key,
+        } = key;
+        add(selector.as_str().as_bytes());
+        add(match algorithm {
+            KeyAlgorithm::RSA2048 => b"RSA2048",
+            KeyAlgorithm::RSA4096 => b"RSA4096",
+            KeyAlgorithm::Ed25519 => b"Ed25519",
+        });
+        add(match state {
+            SigningState::Standby => b"Standby",
+            SigningState::Active => b"Active",
+        });
+        add(private_key.as_bytes());
+    }
+    hash.finish()
 }
 
 fn parse(key: &SigningKey) -> Result<DkimKey, String> {

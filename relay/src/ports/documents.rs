@@ -1,13 +1,29 @@
 //! The mounted configuration directory.
 
-use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+};
 
 use postrider_crds::relay_config::layout;
 
 /// Where documents come from: paths below the configuration directory, with their bytes.
 pub trait Documents: Send + 'static {
-    /// Everything that is there now. A file that is not there is not an error.
-    fn read(&self) -> io::Result<BTreeMap<String, Vec<u8>>>;
+    /// Gives `take` each document that is there now, path and octets, one at a time: together they
+    /// may be large. A file that is not there is not an error.
+    fn each(&self, take: &mut dyn FnMut(&str, &[u8])) -> io::Result<()>;
+
+    /// Everything that is there now.
+    fn read(&self) -> io::Result<BTreeMap<String, Vec<u8>>> {
+        let mut found = BTreeMap::new();
+        self.each(&mut |path, octets| {
+            found.insert(path.to_owned(), octets.to_vec());
+        })?;
+        Ok(found)
+    }
 
     /// What tells cheaply, without reading, that nothing has changed; `None`: nothing does.
     fn signs(&self) -> Option<Signs> {
@@ -36,6 +52,12 @@ pub struct MountedDirectory {
     root: PathBuf,
 }
 
+/// Whether a file was there.
+enum Found {
+    Yes,
+    No,
+}
+
 /// The documents whose names are known.
 const FILES: [&str; 7] = [
     layout::RELAY_CONFIG,
@@ -56,26 +78,27 @@ impl MountedDirectory {
         Self { root }
     }
 
-    fn read_file(&self, path: &str, into: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+    /// Reads a file into `octets`, if it is there.
+    fn read_file(&self, path: &str, octets: &mut Vec<u8>) -> io::Result<Found> {
+        octets.clear();
         let full = self.root.join(path);
-        match fs::metadata(&full) {
-            Err(error) if is_absent(&error) => return Ok(()),
-            Err(error) => return Err(named(error)),
-            Ok(metadata) if metadata.len() > MAX_DOCUMENT_BYTES => {
+        let mut read = || {
+            // Looked at first: to open what is no file may take for ever.
+            let metadata = fs::metadata(&full)?;
+            if !metadata.is_file() {
+                return Ok(Found::No);
+            }
+            if metadata.len() > MAX_DOCUMENT_BYTES {
                 let problem = format!("is larger than {MAX_DOCUMENT_BYTES} octets");
-                return Err(named(io::Error::new(io::ErrorKind::FileTooLarge, problem)));
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
             }
-            Ok(metadata) if !metadata.is_file() => return Ok(()),
-            Ok(_) => {}
-        }
-        match fs::read(&full) {
-            Ok(bytes) => {
-                into.insert(path.to_owned(), bytes);
-                Ok(())
-            }
-            Err(error) if is_absent(&error) => Ok(()),
-            Err(error) => Err(named(error)),
+            File::open(&full)?.read_to_end(octets)?;
+            Ok(Found::Yes)
+        };
+        match read() {
+            Err(error) if is_absent(&error) => Ok(Found::No),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
+            found => found,
         }
     }
 
@@ -106,12 +129,15 @@ impl MountedDirectory {
 }
 
 impl Documents for MountedDirectory {
-    fn read(&self) -> io::Result<BTreeMap<String, Vec<u8>>> {
-        let mut found = BTreeMap::new();
+    fn each(&self, take: &mut dyn FnMut(&str, &[u8])) -> io::Result<()> {
+        let mut octets = Vec::new();
         for path in self.paths()? {
-            self.read_file(&path, &mut found)?;
+            match self.read_file(&path, &mut octets)? {
+                Found::Yes => take(&path, &octets),
+                Found::No => {}
+            }
         }
-        Ok(found)
+        Ok(())
     }
 
     fn signs(&self) -> Option<Signs> {
@@ -173,7 +199,7 @@ mod tests {
         for version in ["..1", "..2"] {
             fs::create_dir_all(keyring.join(version)).unwrap();
             // As many octets, and as old as each other.
-            let file = fs::File::create(keyring.join(version).join("00.yaml")).unwrap();
+            let file = File::create(keyring.join(version).join("00.yaml")).unwrap();
             file.set_modified(std::time::UNIX_EPOCH).unwrap();
         }
         symlink("..1", keyring.join("..data")).unwrap();

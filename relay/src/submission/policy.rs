@@ -26,7 +26,7 @@ pub(super) fn envelope_sender(
         return Ok(());
     };
     let domain = mailbox.domain();
-    let own = settings.domains.get(domain);
+    let own = settings.domain(domain);
     let is_own = own.and_then(|own| sender(own, username)).is_some();
     // Looking through all domains is left to the rare sender at a return path domain.
     let mut known = settings.domains_of(username);
@@ -85,7 +85,7 @@ fn permitted<'a>(
     address: &Mailbox,
 ) -> Result<&'a Domain, Refusal> {
     let name = address.domain();
-    let domain = settings.domains.get(name);
+    let domain = settings.domain(name);
     let found = domain.and_then(|domain| Some((domain, sender(domain, username)?)));
     let Some((domain, sender)) = found else {
         return Err(forbidden(format!(

@@ -5,7 +5,10 @@
 //! of the folded address, so two addresses are never taken for each other in practice. Addresses
 //! are not kept in the clear. Never decides what happens to the rest of a message.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use postrider_crds::{
@@ -19,7 +22,7 @@ const KEY_LENGTH: usize = 16;
 /// Everything a pool does not mail, by list.
 #[derive(Debug, Default)]
 pub struct SuppressionIndex {
-    lists: BTreeMap<String, Vec<Shard>>,
+    lists: BTreeMap<String, Vec<Arc<Shard>>>,
 }
 
 /// Why an address is not mailed.
@@ -33,8 +36,8 @@ pub struct Suppressed {
 
 /// One file of a list. Files of a list may differ in scope while an update is under way, so each
 /// keeps its own.
-#[derive(Debug)]
-struct Shard {
+#[derive(Debug, Default)]
+pub struct Shard {
     scope: Vec<DomainName>,
     entries: HashMap<[u8; KEY_LENGTH], Entry>,
     /// Each reason once: a list has few.
@@ -49,24 +52,7 @@ struct Entry {
 
 impl SuppressionIndex {
     /// Adds one file of `list`.
-    pub fn add(&mut self, list: &str, file: &SuppressionFile) {
-        let mut reasons: Vec<String> = Vec::new();
-        let mut numbers: HashMap<&str, u32> = HashMap::new();
-        let mut entries = HashMap::with_capacity(file.entries.len());
-        for (target, suppression) in &file.entries {
-            let reason = *numbers.entry(&suppression.reason).or_insert_with(|| {
-                reasons.push(suppression.reason.clone());
-                u32::try_from(reasons.len() - 1).unwrap_or(u32::MAX)
-            });
-            let expires = suppression.expires;
-            entries.insert(key(target), Entry { expires, reason });
-        }
-        let scope = file.scope.clone();
-        let shard = Shard {
-            scope,
-            entries,
-            reasons,
-        };
+    pub fn add(&mut self, list: &str, shard: Arc<Shard>) {
         self.lists.entry(list.to_owned()).or_default().push(shard);
     }
 
@@ -112,6 +98,27 @@ impl SuppressionIndex {
 }
 
 impl Shard {
+    /// What a file says.
+    #[must_use]
+    pub fn of(file: &SuppressionFile) -> Self {
+        let mut reasons: Vec<String> = Vec::new();
+        let mut numbers: HashMap<&str, u32> = HashMap::new();
+        let mut entries = HashMap::with_capacity(file.entries.len());
+        for (target, suppression) in &file.entries {
+            let reason = *numbers.entry(&suppression.reason).or_insert_with(|| {
+                reasons.push(suppression.reason.clone());
+                u32::try_from(reasons.len() - 1).unwrap_or(u32::MAX)
+            });
+            let expires = suppression.expires;
+            entries.insert(key(target), Entry { expires, reason });
+        }
+        Self {
+            scope: file.scope.clone(),
+            entries,
+            reasons,
+        }
+    }
+
     fn holds_for(&self, sending: &DomainName) -> bool {
         self.scope.is_empty() || self.scope.contains(sending)
     }
@@ -146,9 +153,13 @@ mod tests {
         b@example.net\t2027-01-01T00:00:00Z\tcomplaint\n\
         @example.org\t-\tasked us\n";
 
+    fn shard(text: &str) -> Arc<Shard> {
+        Arc::new(Shard::of(&SuppressionFile::parse(text).unwrap()))
+    }
+
     fn index(list: &str, text: &str) -> SuppressionIndex {
         let mut index = SuppressionIndex::default();
-        index.add(list, &SuppressionFile::parse(text).unwrap());
+        index.add(list, shard(text));
         index
     }
 
@@ -202,7 +213,7 @@ mod tests {
     fn lists_add_up() {
         let mut index = index("one", FILE);
         let other = "postrider-suppression 1\nc@example.net\t-\tmanual\n";
-        index.add("two", &SuppressionFile::parse(other).unwrap());
+        index.add("two", shard(other));
         let now = "2026-06-01T00:00:00Z";
         assert_eq!(
             reason(&index, "c@example.net", "example.com", now).as_deref(),
