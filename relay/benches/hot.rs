@@ -5,6 +5,12 @@
 
 use std::{collections::BTreeMap, hint::black_box, net::Ipv4Addr, time::Duration};
 
+use aws_lc_rs::{
+    digest,
+    rand::SystemRandom,
+    rsa::KeySize,
+    signature::{Ed25519KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
+};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
@@ -164,6 +170,40 @@ fn signing(c: &mut Criterion) {
             b.iter(|| signer.sign(&text, Timestamp::UNIX_EPOCH).unwrap());
         });
     }
+    let mut both = entry(KeyAlgorithm::Ed25519, &rcgen::PKCS_ED25519);
+    let mut rsa = entry(KeyAlgorithm::RSA2048, &rcgen::PKCS_RSA_SHA256).keys;
+    rsa.iter_mut()
+        .for_each(|key| key.selector = "t".parse().unwrap());
+    both.keys.extend(rsa);
+    let signer = Signer::from_entry(&both).unwrap();
+    group.bench_function("both", |b| {
+        b.iter(|| signer.sign(&text, Timestamp::UNIX_EPOCH).unwrap());
+    });
+    group.finish();
+    floor(c, &text);
+}
+
+/// What no signature of this library goes without.
+fn floor(c: &mut Criterion, text: &[u8]) {
+    let mut group = c.benchmark_group("sign/floor");
+    group.bench_function("sha256 of the message", |b| {
+        b.iter(|| digest::digest(&digest::SHA256, black_box(text)));
+    });
+    let hash = digest::digest(&digest::SHA256, text);
+    let ed25519 = Ed25519KeyPair::generate().unwrap();
+    group.bench_function("ed25519", |b| {
+        b.iter(|| ed25519.sign(black_box(hash.as_ref())))
+    });
+    let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let mut signature = vec![0; rsa.public_modulus_len()];
+    let head = text.get(..512).unwrap();
+    group.bench_function("rsa2048", |b| {
+        let random = SystemRandom::new();
+        b.iter(|| {
+            rsa.sign(&RSA_PKCS1_SHA256, &random, black_box(head), &mut signature)
+                .unwrap();
+        });
+    });
 }
 
 fn payload(c: &mut Criterion) {
