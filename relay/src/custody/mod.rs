@@ -208,7 +208,8 @@ impl Custody {
     }
 
     /// Gives out a leg of a message accepted before `before`, in whatever line it stands, full or
-    /// not due as that may be; held ones are left. `from` is where the search goes on, 0 at first.
+    /// not due as that may be, and whatever keeps it back. `from` is where the search goes on, 0 at
+    /// first.
     pub fn next_overdue(&self, before: Timestamp, from: &mut usize) -> Option<Due> {
         loop {
             // Nobody waits for the queue for the whole of the search.

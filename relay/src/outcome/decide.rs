@@ -103,20 +103,26 @@ pub fn decide(
 }
 
 impl Leg {
-    /// The ruling for a leg that is too old to be attempted, or `None`.
+    /// The ruling for a leg that is too old to be attempted, or `None`. `hold` is why it was kept
+    /// back last, if it was.
     #[must_use]
-    pub fn expired(&self, delivery: &Delivery, now: Timestamp) -> Option<Ruling> {
-        is_over(self, delivery, now).then(|| Ruling::Expired {
-            reply: Reply::new(
-                554,
-                // RFC 3463 §3.5: delivery time expired.
-                EnhancedCode(5, 4, 7),
-                format!(
-                    "not delivered within {} in {} attempts",
-                    delivery.expire_after, self.attempts
-                ),
-            ),
-        })
+    pub fn expired(
+        &self,
+        delivery: &Delivery,
+        now: Timestamp,
+        hold: Option<&str>,
+    ) -> Option<Ruling> {
+        if !is_over(self, delivery, now) {
+            return None;
+        }
+        let (age, attempts) = (delivery.expire_after, self.attempts);
+        let text = match hold {
+            None => format!("not delivered within {age} in {attempts} attempts"),
+            Some(why) => format!("not delivered within {age} in {attempts} attempts: {why}"),
+        };
+        // RFC 3463 §3.5: delivery time expired.
+        let reply = Reply::new(554, EnhancedCode(5, 4, 7), text);
+        Some(Ruling::Expired { reply })
     }
 }
 

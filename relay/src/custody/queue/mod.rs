@@ -222,7 +222,7 @@ impl Queue {
         while *from < end {
             let slot = u32::try_from(*from).unwrap_or(NONE);
             let message = self.messages.get(slot as usize);
-            let free = |m: &&Message| m.holding == Holding::Free && !(self.restoring && m.restored);
+            let free = |m: &&Message| !(self.restoring && m.restored);
             if message
                 .filter(free)
                 .is_some_and(|message| message.accepted < before)

@@ -116,6 +116,47 @@ async fn held_mail_waits_and_is_released() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn held_mail_is_found_when_it_is_too_old_over_a_restart_too() {
+    let (disk, clock) = rig();
+    let held = || {
+        let mut with = parts(&disk, &clock);
+        with.admission = Arc::new(|_| Admission::Hold);
+        Custody::open(with).unwrap()
+    };
+    let custody = held();
+    for number in 1..4 {
+        let new = message(number, &["a@one.test"]);
+        let _ = custody.accept(new).await.unwrap();
+    }
+    clock.advance(3600);
+    let before = start() + SignedDuration::from_secs(1);
+    assert!(custody.next_overdue(start(), &mut 0).is_none());
+    let due = custody.next_overdue(before, &mut 0).unwrap();
+    let first = custody.load(due).await.unwrap();
+    let (one, done) = (first.id, all(&first, RecipientResult::Expired));
+    custody.settle(first, done).await.unwrap();
+    // One that is put back is held again.
+    let due = custody.next_overdue(before, &mut 0).unwrap();
+    let second = custody.load(due).await.unwrap();
+    custody.put_back(second).await;
+    assert!(claim_now(&custody).await.is_none());
+    custody.close().await;
+
+    let custody = held();
+    assert_eq!(custody.report().held, 2);
+    let (mut from, mut found) = (0, vec![one]);
+    while let Some(due) = custody.next_overdue(before, &mut from) {
+        let claim = custody.load(due).await.unwrap();
+        found.push(claim.id);
+        let done = all(&claim, RecipientResult::Expired);
+        custody.settle(claim, done).await.unwrap();
+    }
+    found.sort_unstable();
+    assert_eq!(found, [id(1), id(2), id(3)]);
+    assert_eq!((custody.report().held, custody.report().due), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_deferred_message_does_not_pin_what_is_dead() {
     let (disk, clock) = rig();
     let custody = open(&disk, &clock);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{
-    queue::Queue,
+    queue::{Queue, Sweep},
     spool::{Place, record::Head},
     state::State,
     *,
@@ -16,9 +16,16 @@ enum Step {
     Insert,
     Advance(i64),
     Claim,
-    Settle { pick: usize, defer: Option<i64> },
-    PutBack { pick: usize },
+    Settle {
+        pick: usize,
+        defer: Option<i64>,
+    },
+    PutBack {
+        pick: usize,
+    },
     Hold(bool),
+    /// Look for what was accepted so many seconds ago.
+    Overdue(i64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -30,6 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(pick, defer)| Step::Settle { pick, defer }),
         1 => any::<usize>().prop_map(|pick| Step::PutBack { pick }),
         1 => any::<bool>().prop_map(Step::Hold),
+        2 => (0..900_i64).prop_map(Step::Overdue),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -38,6 +46,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Default)]
 struct Model {
     legs: BTreeMap<(MessageId, u32), Option<Timestamp>>,
+    accepted: BTreeMap<MessageId, Timestamp>,
     held: bool,
 }
 
@@ -48,6 +57,24 @@ impl Model {
         due.filter(|(_, due)| due.is_some_and(|due| due <= now))
             .map(|(key, _)| *key)
             .collect()
+    }
+
+    /// Legs that nobody has of messages accepted before `before`, held or not.
+    fn overdue(&self, before: Timestamp) -> Vec<(MessageId, u32)> {
+        let free = self.legs.iter().filter(|(_, due)| due.is_some());
+        let keys = free.map(|(key, _)| *key);
+        keys.filter(|(id, _)| self.accepted[id] < before).collect()
+    }
+}
+
+fn overdue(queue: &mut Queue, before: Timestamp) -> Option<(MessageId, u32)> {
+    let mut from = 0;
+    loop {
+        match queue.claim_overdue(before, &mut from) {
+            Sweep::Found(taken) => return Some((taken.id, taken.leg)),
+            Sweep::More => {}
+            Sweep::End => return None,
+        }
     }
 }
 
@@ -76,6 +103,7 @@ fn insert(queue: &mut Queue, model: &mut Model, number: u64, now: Timestamp) {
         length: 1,
     };
     queue.insert(head, body(number), place, now);
+    model.accepted.insert(id(number), now);
     for leg in 0..2 {
         model.legs.insert((id(number), leg), Some(now));
     }
@@ -134,6 +162,17 @@ proptest! {
                     model.legs.insert((id, leg), Some(now));
                 }
                 Step::Settle { .. } | Step::PutBack { .. } => {}
+                Step::Overdue(age) => {
+                    let before = now - SignedDuration::from_secs(age);
+                    let expected = model.overdue(before);
+                    let found = overdue(&mut queue, before);
+                    prop_assert_eq!(found.is_some(), !expected.is_empty());
+                    if let Some(key) = found {
+                        prop_assert!(expected.contains(&key));
+                        claimed.push(key);
+                        model.legs.insert(key, None);
+                    }
+                }
                 Step::Hold(held) => {
                     queue.apply_admission(admission(held), now);
                     model.held = held;

@@ -117,8 +117,8 @@ struct Slot<'a> {
 enum Standing {
     /// By these keys; `None` for what the relay wrote in nobody's name.
     Send(Option<Arc<Signer>>),
-    /// Its domain is not, or no longer, to be sent for.
-    Held,
+    /// Its domain is not, or no longer, to be sent for; why.
+    Held(String),
 }
 
 impl Outbound {
@@ -212,7 +212,12 @@ impl Outbound {
     async fn take(self: Arc<Self>, claim: Claim) {
         let settings = self.settings();
         let now = self.parts.clock.wall();
-        if let Some(ruling) = leg(&claim).expired(&settings.relay.delivery, now) {
+        let hold = match standing(&settings, &claim) {
+            Standing::Send(_) => None,
+            Standing::Held(why) => Some(why),
+        };
+        let delivery = &settings.relay.delivery;
+        if let Some(ruling) = leg(&claim).expired(delivery, now, hold.as_deref()) {
             let remote = nowhere(&claim);
             let rulings = claim
                 .recipients
@@ -222,7 +227,7 @@ impl Outbound {
             let judged = Judged::without_attempt(claim, rulings, remote);
             return self.settle(judged, &settings).await;
         }
-        if matches!(standing(&settings, &claim), Standing::Held) {
+        if hold.is_some() {
             return self.put_back_after(HELD_PAUSE, claim).await;
         }
         let (resolver, random) = (&*self.parts.resolver, &*self.parts.random);
@@ -333,11 +338,15 @@ fn standing(settings: &Settings, claim: &Claim) -> Standing {
     let Some(name) = &claim.envelope.domain else {
         return Standing::Send(None);
     };
-    match settings.domains.get(name) {
-        Some(domain) if domain.entry.admission == Admission::Send => {
-            Standing::Send(Some(domain.signer.clone()))
+    let Some(domain) = settings.domain(name) else {
+        return Standing::Held(format!("this relay no longer sends for {name}"));
+    };
+    match (domain.entry.admission, domain.entry.reason.as_str()) {
+        (Admission::Send, _) => Standing::Send(Some(domain.signer.clone())),
+        (Admission::Hold | Admission::Reject, "") => Standing::Held(format!("{name} may not send")),
+        (Admission::Hold | Admission::Reject, reason) => {
+            Standing::Held(format!("{name} may not send: {reason}"))
         }
-        Some(_) | None => Standing::Held,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use postrider_crds::{DomainName, Mailbox};
+use postrider_crds::{DomainName, Mailbox, relay_config::Admission};
 
 use super::{Outbound, leg, nowhere};
 use crate::{
@@ -172,11 +172,12 @@ pub(super) fn age(accepted: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// The domain a notification comes from, and the one whose keys sign it: the return path domain
-/// and the sending domain. A domain that is no longer ours is not spoken for; then it comes from
-/// this relay, unsigned.
+/// and the sending domain. A domain that is no longer ours, or may not send now, is not spoken for;
+/// then it comes from this relay, unsigned, and is not held with the domain's mail.
 fn author(claim: &Claim, settings: &Settings) -> Option<(DomainName, Option<DomainName>)> {
     let name = claim.envelope.domain.as_ref();
-    match name.and_then(|name| settings.domains.get(name)) {
+    let domain = name.and_then(|name| settings.domain(name));
+    match domain.filter(|domain| domain.entry.admission == Admission::Send) {
         Some(domain) => Some((
             domain.entry.return_path.clone(),
             Some(domain.entry.domain.clone()),

@@ -12,6 +12,7 @@ use self::{
     sink::{Gate, Greeting, Script, Sink, Tls},
     world::{MESSAGE, SENDER, Setup, World, Zone, server_tls},
 };
+use super::SWEEP;
 use crate::mail::ReturnPath;
 
 /// One server for `example.org` at 127.0.0.2.
@@ -258,6 +259,42 @@ async fn held_mail_waits_for_its_domain() {
     assert_eq!(sink.connections(), 0);
     world.reload(&Setup::new(Zone::default(), port));
     world.event("delivered").await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn held_mail_grows_too_old_and_its_sender_is_told_why() {
+    let (home, port) = Sink::listen("127.0.0.3", 0, Script::default()).await;
+    let zone = Zone::default().serve("example.com", &["127.0.0.3"]);
+    let mut world = World::start(Setup {
+        admission: Admission::Hold,
+        ..Setup::new(zone, port)
+    });
+    world.accept(&["you@example.org"]).await;
+    world.event("held").await;
+    world.advance("6d");
+    // The next time it is looked for what has grown too old.
+    tokio::time::pause();
+    tokio::time::advance(SWEEP).await;
+    tokio::time::resume();
+    let expired = world.event("expired").await;
+    assert_eq!(expired["recipient"], "you@example.org");
+    assert_eq!(world.event("notified").await["kind"], "failed");
+    world.event("delivered").await;
+    let [told] = &home.received()[..] else {
+        panic!("{:?}", home.received());
+    };
+    for part in [
+        "Status: 5.4.7",
+        "example.com may not send: its DKIM record is missing",
+        "mail-0.example.net",
+    ] {
+        assert!(told.data.contains(part), "{part} in {}", told.data);
+    }
+    // The domain is not spoken for.
+    assert!(!told.data.contains("DKIM-Signature"), "{}", told.data);
+    let report = world.custody.report();
+    assert_eq!((report.due, report.deferred, report.held), (0, 0, 0));
     world.stop().await;
 }
 

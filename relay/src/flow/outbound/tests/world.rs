@@ -346,7 +346,10 @@ fn entry(admission: Admission) -> DomainEntry {
         domain: "example.com".parse().unwrap(),
         return_path: "bounce.example.com".parse().unwrap(),
         admission,
-        reason: String::new(),
+        reason: match admission {
+            Admission::Send => String::new(),
+            Admission::Hold | Admission::Reject => "its DKIM record is missing".into(),
+        },
         intake: Intake::Open,
         keys: vec![SigningKey {
             selector: "pr-1".parse().unwrap(),
