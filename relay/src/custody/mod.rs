@@ -33,6 +33,7 @@ pub use operator::Overview;
 pub use orders::Obeyed;
 pub use postrider_crds::relay_config::QueueReport;
 pub use queue::{QueueFigures, Room, Trust};
+pub(crate) use spool::Aside;
 
 use self::{
     committer::Jobs,
@@ -40,7 +41,7 @@ use self::{
     queue::{Hot, Queue, Sweep, Taken},
     shared::Shared,
     spool::{
-        Damage, DamageKind, ReadError, Spool,
+        Damage, DamageKind, ReadError, Spool, forget_old_tails,
         format::MAX_PAYLOAD,
         read_back,
         record::{Encoded, Head, Record},
@@ -155,6 +156,10 @@ impl Custody {
             })?;
         }
         store.maintain();
+        if let Err(error) = forget_old_tails(shared.disk.as_ref()) {
+            tracing::warn!(%error, "copies of old torn tails could not be removed");
+        }
+        shared.tell_aside();
         let jobs = Jobs::start(store, parts.limits.result_wait);
         Ok(Self { shared, jobs })
     }

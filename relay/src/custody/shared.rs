@@ -18,12 +18,16 @@ use super::{
     Limits, NotAccepting,
     arrivals::Arrivals,
     queue::{Holding, HoldingChange, Origin, Queue},
+    spool::Aside,
 };
 use crate::{
     mail::MessageId,
     ports::{Clock, Disk},
-    telemetry::{Event, Stage, Telemetry},
+    telemetry::{Event, Quarantine, Stage, Telemetry},
 };
+
+/// Files that an event names.
+const NAMED: usize = 10;
 
 pub(crate) struct Shared {
     queue: Mutex<Queue>,
@@ -70,6 +74,41 @@ impl Shared {
             telemetry,
             limits,
         }
+    }
+
+    /// Counts what lies in the quarantine.
+    pub(crate) fn count_aside(&self) -> Option<Aside> {
+        let looked = Aside::look(self.disk.as_ref());
+        let aside = looked
+            .map_err(|error| tracing::warn!(%error, "quarantine cannot be looked at"))
+            .ok()?;
+        self.telemetry.aside(&aside);
+        Some(aside)
+    }
+
+    /// Tells of damage that was put aside and that nobody has removed.
+    pub(crate) fn tell_aside(&self) {
+        let Some(aside) = self.count_aside().filter(|aside| !aside.damaged.is_empty()) else {
+            return;
+        };
+        let (files, bytes) = (aside.damaged.len(), aside.damaged_bytes);
+        let named = aside.damaged.iter().take(NAMED).cloned().collect();
+        tracing::warn!(
+            files,
+            bytes,
+            "damaged records lie in the quarantine of the spool"
+        );
+        self.telemetry.emit(&Event {
+            time: self.clock.wall(),
+            message: None,
+            tenant: None,
+            domain: None,
+            stage: Stage::QuarantineHolds(Quarantine {
+                files,
+                bytes,
+                named,
+            }),
+        });
     }
 
     pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -257,6 +257,9 @@ impl Store {
         for damage in &damage {
             report_damage(damage, &shared.telemetry);
         }
+        if !damage.is_empty() {
+            shared.count_aside();
+        }
         shared.set_restoring(recovery.left());
         if recovery.is_done() {
             self.recovery = None;
@@ -445,6 +448,9 @@ impl Store {
         let now = self.shared.clock.wall();
         for change in told.held {
             self.shared.tell_holding(&change, now);
+        }
+        if !told.quarantined.is_empty() {
+            self.shared.count_aside();
         }
         for (id, file, origin) in told.quarantined {
             self.shared.telemetry.quarantined();

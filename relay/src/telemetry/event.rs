@@ -26,7 +26,7 @@ pub struct Event {
 }
 
 /// What happened. The flows emit these after custody has recorded the change; custody itself emits
-/// `Held`, `Released`, `Quarantined` and what it is ordered, which only it sees.
+/// `Held`, `Released`, `Quarantined`, `QuarantineHolds` and what it is ordered, which only it sees.
 #[derive(Clone, Debug)]
 pub enum Stage {
     /// On stable storage and answered 250.
@@ -147,6 +147,9 @@ pub enum Stage {
         /// The file they were put into, below the spool.
         file: String,
     },
+    /// A relay has started whose quarantine holds damaged records. A person is to keep a copy and
+    /// remove them.
+    QuarantineHolds(Quarantine),
     /// Something came of an operator's order.
     Order(OrderChange),
     /// A document was found that cannot be used; what was in force before stays so.
@@ -156,6 +159,17 @@ pub enum Stage {
         /// Why.
         error: String,
     },
+}
+
+/// What lies in a quarantine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantine {
+    /// How many files.
+    pub files: usize,
+    /// Their octets.
+    pub bytes: u64,
+    /// The first of them, below the spool.
+    pub named: Vec<String>,
 }
 
 /// What came of an order.

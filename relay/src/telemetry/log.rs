@@ -13,7 +13,7 @@ use postrider_crds::{
 };
 use serde::Serialize;
 
-use super::{Event, NotificationKind, OrderChange, Remote, Stage};
+use super::{Event, NotificationKind, OrderChange, Quarantine, Remote, Stage};
 use crate::mail::{Class, Priority, Reply};
 
 /// Writes the event's line behind `out`, its line end included.
@@ -81,6 +81,19 @@ impl Line<'_> {
         if !priority.is_usual() {
             self.number("priority", priority);
         }
+    }
+
+    fn quarantine(&mut self, quarantine: &Quarantine) {
+        self.number("files", quarantine.files);
+        self.number("bytes", quarantine.bytes);
+        self.text("named", &quarantine.named.join(", "));
+        self.text("remedy", QUARANTINE_REMEDY);
+    }
+
+    fn expired(&mut self, recipient: &Mailbox, remote: &Remote, attempts: u32, reply: &Reply) {
+        self.recipient(recipient, remote);
+        self.number("attempts", attempts);
+        self.reply(reply);
     }
 
     fn recipient(&mut self, recipient: &Mailbox, remote: &Remote) {
@@ -186,6 +199,7 @@ fn stage(line: &mut Line<'_>, stage: &Stage) {
             line.plain("kind", kind.as_str());
         }
         Stage::Quarantined { file } => line.text("file", file),
+        Stage::QuarantineHolds(quarantine) => line.quarantine(quarantine),
         Stage::Order(change) => ordered(line, change),
         Stage::ConfigRefused { path, error } => {
             line.text("path", path);
@@ -197,6 +211,9 @@ fn stage(line: &mut Line<'_>, stage: &Stage) {
         | Stage::Expired { .. } => outcome(line, stage),
     }
 }
+
+/// What is to be done about damage that was put aside.
+const QUARANTINE_REMEDY: &str = "damaged records, perhaps of mail that was not delivered: check the volume, copy the files elsewhere if you want to look at them, then remove them";
 
 fn ordered(line: &mut Line<'_>, change: &OrderChange) {
     match change {
@@ -260,11 +277,7 @@ fn outcome(line: &mut Line<'_>, stage: &Stage) {
             remote,
             attempts,
             reply,
-        } => {
-            line.recipient(recipient, remote);
-            line.number("attempts", attempts);
-            line.reply(reply);
-        }
+        } => line.expired(recipient, remote, *attempts, reply),
         Stage::Accepted { .. }
         | Stage::Rejected { .. }
         | Stage::Held
@@ -273,6 +286,7 @@ fn outcome(line: &mut Line<'_>, stage: &Stage) {
         | Stage::Suppressed { .. }
         | Stage::Notified { .. }
         | Stage::Quarantined { .. }
+        | Stage::QuarantineHolds(_)
         | Stage::Order(_)
         | Stage::ConfigRefused { .. } => {}
     }
@@ -295,6 +309,7 @@ impl Stage {
             Self::Suppressed { .. } => "suppressed",
             Self::Notified { .. } => "notified",
             Self::Quarantined { .. } => "quarantined",
+            Self::QuarantineHolds(_) => "quarantine-holds",
             Self::Order(OrderChange::Given(_)) => "ordered",
             Self::Order(OrderChange::Ended { .. }) => "order-ended",
             Self::Order(OrderChange::CarriedOut(_)) => "order-carried-out",

@@ -16,7 +16,7 @@ use prometheus::{
 
 use super::{Event, RejectReason, Stage, TlsPolicy, TlsResult};
 use crate::{
-    custody::QueueFigures,
+    custody::{Aside, QueueFigures},
     mail::{Class, Site},
 };
 
@@ -63,6 +63,8 @@ struct SpoolMetrics {
     batch: Histogram,
     segments: IntGauge,
     quarantined: IntCounter,
+    quarantine_files: IntGaugeVec,
+    quarantine_bytes: IntGaugeVec,
 }
 
 impl Metrics {
@@ -98,11 +100,17 @@ impl Metrics {
                 "Outbound sessions by TLS policy and result.",
                 &["policy", "result"],
             ),
-            queue_messages: gauges(&registry, "queue_messages", "Messages in custody by state."),
+            queue_messages: gauges(
+                &registry,
+                "queue_messages",
+                "Messages in custody by state.",
+                "state",
+            ),
             queue_oldest: gauges(
                 &registry,
                 "queue_oldest_seconds",
                 "Due: how long the longest waiting leg has been due. Deferred, suspended, held: age of the oldest message.",
+                "state",
             ),
             config_refused: counter(
                 &registry,
@@ -157,6 +165,7 @@ impl Metrics {
             | Stage::Released
             | Stage::Notified { .. }
             | Stage::Quarantined { .. }
+            | Stage::QuarantineHolds(_)
             | Stage::Order(_) => {}
         }
     }
@@ -186,6 +195,17 @@ impl Metrics {
 
     pub(super) fn quarantined(&self) {
         self.spool.quarantined.inc();
+    }
+
+    pub(super) fn aside(&self, aside: &Aside) {
+        let spool = &self.spool;
+        for (kind, files, bytes) in [
+            (DAMAGED, aside.damaged.len(), aside.damaged_bytes),
+            (TORN, aside.torn.len(), aside.torn_bytes),
+        ] {
+            set(&spool.quarantine_files, kind, files as u64);
+            set(&spool.quarantine_bytes, kind, bytes);
+        }
     }
 
     /// The counter of event log lines that could not be written.
@@ -261,6 +281,7 @@ impl Metrics {
     }
 
     fn start_at_zero(&self) {
+        self.aside(&Aside::default());
         for reason in RejectReason::ALL {
             self.rejected.with_label_values(&[reason.as_str()]);
         }
@@ -323,10 +344,26 @@ impl SpoolMetrics {
                 "spool_quarantined_total",
                 "Damaged stretches of the spool put aside.",
             ),
+            quarantine_files: gauges(
+                registry,
+                "spool_quarantine_files",
+                "Files in the quarantine of the spool. Damaged ones stay until somebody removes them.",
+                "kind",
+            ),
+            quarantine_bytes: gauges(
+                registry,
+                "spool_quarantine_bytes",
+                "Bytes in the quarantine of the spool.",
+                "kind",
+            ),
         }
     }
 }
 
+/// Copies of damage.
+const DAMAGED: &str = "damaged";
+/// Copies of what crashes have left of unsynced writes.
+const TORN: &str = "torn";
 /// The class of what has none.
 const NO_CLASS: &str = "none";
 /// The site of what was never routed.
@@ -335,9 +372,9 @@ const NO_SITE: &str = "none";
 const OTHER_SITE: &str = "other";
 const PREFIX: &str = "postrider";
 
-fn set(gauges: &IntGaugeVec, state: &str, value: u64) {
+fn set(gauges: &IntGaugeVec, label: &str, value: u64) {
     gauges
-        .with_label_values(&[state])
+        .with_label_values(&[label])
         .set(i64::try_from(value).unwrap_or(i64::MAX));
 }
 
@@ -365,8 +402,8 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     register(registry, IntGauge::with_opts(options(name, help)))
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
-    register(registry, IntGaugeVec::new(options(name, help), &["state"]))
+fn gauges(registry: &Registry, name: &str, help: &str, label: &str) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(options(name, help), &[label]))
 }
 
 /// Bucket bounds, each twice the one before.

@@ -16,10 +16,10 @@ use std::{
     time::Duration,
 };
 
-pub use event::{Event, NotificationKind, OrderChange, RejectReason, Remote, Stage};
+pub use event::{Event, NotificationKind, OrderChange, Quarantine, RejectReason, Remote, Stage};
 
 use self::{metrics::Metrics, writer::LogWriter};
-use crate::custody::QueueFigures;
+use crate::custody::{Aside, QueueFigures};
 
 /// Where events go. Shared by reference.
 pub struct Telemetry {
@@ -123,6 +123,11 @@ impl Telemetry {
     /// Records how many segments the spool has.
     pub(crate) fn spool_segments(&self, segments: usize) {
         self.metrics.spool_segments(segments);
+    }
+
+    /// Records what lies in the quarantine of the spool.
+    pub(crate) fn aside(&self, aside: &Aside) {
+        self.metrics.aside(aside);
     }
 
     /// Counts damaged records that were put aside.

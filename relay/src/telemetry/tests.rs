@@ -143,6 +143,8 @@ fn every_metric_has_its_name_from_the_start() {
         "postrider_spool_sync_seconds_count 1",
         "postrider_spool_batch_messages_sum 3",
         "postrider_spool_quarantined_total 0",
+        "postrider_spool_quarantine_files{kind=\"damaged\"} 0",
+        "postrider_spool_quarantine_bytes{kind=\"torn\"} 0",
         "postrider_event_log_lines_lost_total 2",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");

@@ -10,6 +10,7 @@
 //! no message lives in it and none of the segments it refers to or supersedes is left may it go:
 //! else a message that was done would come back with the older segment.
 
+mod aside;
 mod codec;
 mod compaction;
 pub(crate) mod format;
@@ -29,6 +30,7 @@ use std::{
 
 use bytes::Bytes;
 
+pub(crate) use aside::{Aside, forget_old_tails};
 use compaction::Compaction;
 pub(crate) use compaction::Current;
 use format::{Framing, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader};

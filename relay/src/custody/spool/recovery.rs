@@ -17,6 +17,7 @@ use std::{
 
 use super::{
     LOCK, PAGE, Place, QUARANTINE, Segment, Spool,
+    aside::TORN,
     format::{
         Framing, OLDEST_VERSION, PAYLOAD_VERSION, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader,
         Stretch, framing_of_first_record, only_record, scan,
@@ -197,7 +198,7 @@ impl Spool {
     ) -> Damage {
         let (offset, length) = (range.start as u64, range.len() as u64);
         let suffix = match kind {
-            DamageKind::Torn => "torn",
+            DamageKind::Torn => TORN,
             DamageKind::Bad => "bad",
         };
         let file = format!("{QUARANTINE}/{number:016x}-{offset}-{length}.{suffix}");
