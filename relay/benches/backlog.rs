@@ -23,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use postrider_crds::relay_config::Admission;
 use postrider_relay::{
     custody::{Custody, Limits, NewMessage, Parts, RecipientResult, Settlement, Trust},
-    mail::{BodyKind, Envelope, MessageId, Priority, Recipient, ReturnPath, Site},
+    mail::{BodyKind, Envelope, MessageId, Recipient, ReturnPath, Site},
     ports::{Random, SystemClock, SystemDisk, SystemRandom},
     telemetry::Telemetry,
 };
@@ -179,7 +179,7 @@ fn message(number: u64, body: Bytes) -> NewMessage {
             body_kind: BodyKind::SevenBit,
             domain: Some("example.com".parse().expect("a domain")),
             tenant: "apps/app".to_owned(),
-            priority: Priority::default(),
+            priority: None,
         },
         body,
         accepted,

@@ -20,7 +20,7 @@ use postrider_crds::relay_config::{
 use postrider_relay::{
     config::{Pod, Settings},
     identity::Signer,
-    mail::{MessageId, Priority},
+    mail::MessageId,
     submission::{Action, Arrival, Door, Headers, Message, Session, Transmission, stamp},
     transport::Payload,
 };
@@ -141,7 +141,7 @@ fn stamping(c: &mut Criterion) {
         hostname: "mail.example.net",
         transmission: Transmission::Esmtpsa,
         recipient: Some(&recipient),
-        priority: Priority::default(),
+        priority: None,
     };
     c.bench_function("headers", |b| b.iter(|| Headers::read(&text).unwrap()));
     let headers = Headers::read(&text).unwrap();

@@ -164,7 +164,7 @@ impl<'a> Outline<'a> {
             domain: &envelope.domain,
             legs: Vec::new(),
             leg_of: Vec::new(),
-            priority: envelope.priority,
+            priority: envelope.priority.unwrap_or_default(),
         };
         if let [only] = envelope.recipients.as_slice() {
             outline.legs.push(only.mailbox.domain());

@@ -214,7 +214,7 @@ impl Intake {
         let id = MessageId::new(now, self.random());
         let is_only = submission.recipients.len() == 1;
         let recipient = submission.recipients.first().filter(|_| is_only);
-        let priority = priority(&submission, &headers);
+        let (priority, changed) = priority(&submission, &headers);
         submission.message.remove(&headers.priority_fields);
         let arrival = Arrival {
             helo: &submission.helo,
@@ -256,7 +256,7 @@ impl Intake {
             suppressed,
             (bytes, took, client),
         );
-        Ok(queued(&committed))
+        Ok(queued(&committed, changed))
     }
 
     /// Tells of a message that is on stable storage. The event bears the time at which the message
@@ -301,17 +301,44 @@ impl Intake {
 }
 
 /// The one place where a message's 250 is made (RFC 5321 §6.1).
-fn queued(committed: &Committed) -> Reply {
-    let text = format!("queued as {}", committed.id());
-    Reply::new(250, EnhancedCode(2, 0, 0), text)
+fn queued(committed: &Committed, changed: Changed) -> Reply {
+    let id = committed.id();
+    match changed {
+        Changed::No => Reply::new(250, EnhancedCode(2, 0, 0), format!("queued as {id}")),
+        // RFC 6710 §4.1: the new priority, a space, and text.
+        Changed::To(priority) => {
+            let text = format!("{priority} is the priority given; queued as {id}");
+            Reply::new(250, EnhancedCode(2, 3, 6), text)
+        }
+    }
 }
 
-/// The priority of a message: what MAIL said, or else the header field (RFC 6758 §3), from those who
-/// gave a password only: what is let in by its address may hand on what others wrote.
-fn priority(submission: &Submission, headers: &Headers) -> Priority {
+/// Whether a message has the priority it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changed {
+    No,
+    /// It has this one.
+    To(Priority),
+}
+
+/// The priority of a message: what MAIL said, or else the header field (RFC 6758 §3.1), from those
+/// who gave a password only: what is let in by its address may hand on what others wrote. A field
+/// that does not count is replaced by one that says 0 (RFC 6758 §3.3).
+fn priority(submission: &Submission, headers: &Headers) -> (Option<Priority>, Changed) {
     let tunneled = headers.priority;
-    let tunneled = tunneled.filter(|_| submission.login.proof == Proof::Password);
-    submission.priority.or(tunneled).unwrap_or_default()
+    let counted = tunneled.filter(|_| submission.login.proof == Proof::Password);
+    let is_replaced = !headers.priority_fields.is_empty();
+    let replaced = is_replaced.then(Priority::default);
+    let priority = submission.priority.or(counted).or(replaced);
+    let (asked, given) = (
+        submission.priority.or(tunneled),
+        priority.unwrap_or_default(),
+    );
+    let changed = match asked {
+        Some(asked) if asked != given => Changed::To(given),
+        Some(_) | None => Changed::No,
+    };
+    (priority, changed)
 }
 
 /// RFC 5321 §4.2.2: 452 for want of storage, the client keeps the message.

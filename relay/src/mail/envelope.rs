@@ -45,9 +45,9 @@ pub struct Envelope {
     pub domain: Option<DomainName>,
     /// Whom the message is counted for.
     pub tenant: String,
-    /// How urgent its sender says it is, among the mail of the tenant.
+    /// How urgent it is among the mail of the tenant, where its sender said something about that.
     #[serde(skip)]
-    pub priority: Priority,
+    pub priority: Option<Priority>,
 }
 
 impl ReturnPath {

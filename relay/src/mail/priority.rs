@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// A message transfer priority, from -9 to 9; 0 where nothing was said (RFC 6710 §3, §5).
+/// A message transfer priority, from -9 to 9; 0 where nothing was said (RFC 6710 §3, §4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Priority(i8);
 
@@ -28,12 +28,6 @@ impl Priority {
     pub const fn number(self) -> i8 {
         self.0
     }
-
-    /// Whether it is what a message has of which nothing was said.
-    #[must_use]
-    pub const fn is_usual(self) -> bool {
-        self.0 == 0
-    }
 }
 
 impl fmt::Display for Priority {
@@ -45,7 +39,7 @@ impl fmt::Display for Priority {
 impl FromStr for Priority {
     type Err = PriorityError;
 
-    /// One digit, perhaps with a minus before it; 0 has none (RFC 6710 §6, `priority-value`).
+    /// One digit, perhaps with a minus before it; 0 has none (RFC 6710 §7, `priority-value`).
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let digit = |text: &str| match text.as_bytes() {
             [digit @ b'0'..=b'9'] => i8::try_from(digit - b'0').ok(),

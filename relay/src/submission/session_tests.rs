@@ -122,6 +122,7 @@ fn a_priority_is_taken_or_refused_by_name() {
     for (parameter, priority) in [
         ("", None),
         (" MT-PRIORITY=9", Some(9)),
+        (" MT-PRIORITY=0", Some(0)),
         (" mt-priority=-9", Some(-9)),
     ] {
         let input = format!("{began}MAIL FROM:<ann@example.com>{parameter}\r\n{rest}");

@@ -23,8 +23,8 @@ pub struct Arrival<'a> {
     /// The only recipient; `None` when there are several (RFC 5321 §7.2: they must not learn of
     /// each other).
     pub recipient: Option<&'a Mailbox>,
-    /// What the message is given as its priority.
-    pub priority: Priority,
+    /// The priority of the message, where something was said of it.
+    pub priority: Option<Priority>,
 }
 
 /// What a trace field says after `with` (RFC 3848).
@@ -80,11 +80,11 @@ fn received(arrival: &Arrival<'_>, id: MessageId, date: &str) -> String {
     let recipient = arrival
         .recipient
         .map_or_else(String::new, |mailbox| format!(" for <{mailbox}>"));
-    // RFC 6710 §4.1.
-    let priority = match arrival.priority.is_usual() {
-        true => String::new(),
-        false => format!(" PRIORITY {}", arrival.priority),
-    };
+    // RFC 6710 §4.1 (2), §7. Left out of most mail, of which nobody said anything: receivers that
+    // know the clause take that for 0, and those that do not need not meet it.
+    let priority = arrival
+        .priority
+        .map_or_else(String::new, |priority| format!(" PRIORITY {priority}"));
     format!(
         "Received: from {}{client}\r\n\tby {} (Postrider) with {} id {id}{recipient}{priority};\r\n\t{date}\r\n",
         arrival.helo,
@@ -104,10 +104,10 @@ mod tests {
     use super::*;
 
     fn stamped(message: &str, recipient: Option<&str>) -> String {
-        stamped_as(message, recipient, Priority::default())
+        stamped_as(message, recipient, None)
     }
 
-    fn stamped_as(message: &str, recipient: Option<&str>, priority: Priority) -> String {
+    fn stamped_as(message: &str, recipient: Option<&str>, priority: Option<Priority>) -> String {
         let mailbox: Option<Mailbox> = recipient.map(|r| r.parse().unwrap());
         let arrival = Arrival {
             helo: "app.local",
@@ -142,11 +142,13 @@ mod tests {
     #[test]
     fn the_trace_names_a_priority() {
         let message = "Date: x\r\nMessage-Id: <y@z>\r\nFrom: a@example.com\r\n\r\n";
-        let text = stamped_as(message, Some("b@example.net"), Priority::new(-4).unwrap());
-        assert!(
-            text.contains(" for <b@example.net> PRIORITY -4;\r\n"),
-            "{text}"
-        );
+        for number in [-4, 0, 9] {
+            let text = stamped_as(message, Some("b@example.net"), Priority::new(number));
+            let clauses = format!(" for <b@example.net> PRIORITY {number};\r\n");
+            assert!(text.contains(&clauses), "{text}");
+        }
+        let text = stamped_as(message, None, None);
+        assert!(!text.contains("PRIORITY"), "{text}");
     }
 
     #[test]

@@ -39,8 +39,8 @@ pub enum Stage {
         took: Duration,
         /// The client.
         client: Option<IpAddr>,
-        /// How urgent it is.
-        priority: Priority,
+        /// How urgent its sender says it is, if anything (RFC 6710 §4.1).
+        priority: Option<Priority>,
     },
     /// Refused at the door; nothing was taken.
     Rejected {

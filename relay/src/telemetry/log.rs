@@ -77,8 +77,8 @@ impl Line<'_> {
         json(self.0, &duration.as_secs_f64());
     }
 
-    fn priority(&mut self, priority: Priority) {
-        if !priority.is_usual() {
+    fn priority(&mut self, priority: Option<Priority>) {
+        if let Some(priority) = priority {
             self.number("priority", priority);
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use super::*;
-use crate::mail::{Class, EnhancedCode, MessageId, Priority, Reply, Site};
+use crate::mail::{Class, EnhancedCode, MessageId, Reply, Site};
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -114,7 +114,7 @@ fn every_metric_has_its_name_from_the_start() {
         bytes: 10,
         took: Duration::from_millis(2),
         client: None,
-        priority: Priority::default(),
+        priority: None,
     }));
     telemetry.emit(&event(Stage::AttemptStarted {
         recipient_domain: "example.org".parse().unwrap(),

@@ -28,8 +28,8 @@ pub struct Transaction {
     pub recipients: Vec<Mailbox>,
     /// The message.
     pub payload: Payload,
-    /// How urgent it is.
-    pub priority: Priority,
+    /// How urgent it is, where something was said of it.
+    pub priority: Option<Priority>,
 }
 
 /// A command whose answer counts.
@@ -353,23 +353,25 @@ pub(super) enum Reset {
 }
 
 impl Transaction {
-    /// With its priority in the text, where the server takes none with MAIL (RFC 6758 §3). What is
-    /// submitted holds no such field, and none is signed.
+    /// With its priority in the text, where the server takes none with MAIL and something was said
+    /// of it (RFC 6758 §3.3). Other such fields were taken out when it was submitted. It is not
+    /// signed, since what is signed is the same for all servers.
     fn labelled(self, offered: Capabilities) -> Self {
-        if self.priority.is_usual() || offered.priority {
-            return self;
-        }
-        let header = format!("MT-Priority: {}", self.priority);
-        Self {
-            payload: self.payload.with_header(&header),
-            ..self
+        match self.priority.filter(|_| !offered.priority) {
+            None => self,
+            Some(priority) => Self {
+                payload: self
+                    .payload
+                    .with_header(&format!("MT-Priority: {priority}")),
+                ..self
+            },
         }
     }
 }
 
-/// Parameters of MAIL (RFC 1870 §6, RFC 6152 §2, RFC 6710 §4.2).
+/// Parameters of MAIL (RFC 1870 §6, RFC 6152 §2).
 fn parameters(transaction: &Transaction, offered: Capabilities) -> String {
-    let (payload, priority) = (&transaction.payload, transaction.priority);
+    let payload = &transaction.payload;
     let mut text = String::new();
     if offered.size.is_some() {
         text.push_str(&format!(" SIZE={}", payload.octets()));
@@ -377,7 +379,9 @@ fn parameters(transaction: &Transaction, offered: Capabilities) -> String {
     if payload.is_eight_bit() {
         text.push_str(" BODY=8BITMIME");
     }
-    if offered.priority && !priority.is_usual() {
+    if offered.priority {
+        // Of each message, also where nothing was said (RFC 6710 §4.2, RFC 6758 §3.2).
+        let priority = transaction.priority.unwrap_or_default();
         text.push_str(&format!(" MT-PRIORITY={priority}"));
     }
     text

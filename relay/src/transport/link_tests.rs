@@ -6,10 +6,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 
 use super::*;
-use crate::{
-    mail::Priority,
-    transport::{Payload, Stage},
-};
+use crate::transport::{Payload, Stage};
 
 /// Octets the network holds on the way.
 const PIPE: usize = 1024;
@@ -66,7 +63,7 @@ fn transaction(octets: usize) -> Transaction {
         sender: None,
         recipients: vec!["a@example.org".parse().unwrap()],
         payload: Payload::new(Bytes::new(), body.into()),
-        priority: Priority::default(),
+        priority: None,
     }
 }
 

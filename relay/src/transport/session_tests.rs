@@ -20,7 +20,7 @@ fn transaction(recipients: &[&str], body: &str) -> Transaction {
             Bytes::from_static(b"X: 1\r\n"),
             Bytes::copy_from_slice(body.as_bytes()),
         ),
-        priority: Priority::default(),
+        priority: None,
     }
 }
 
@@ -95,12 +95,12 @@ impl Scene {
 
 #[test]
 fn a_priority_goes_with_mail_or_in_the_text() {
-    let urgent = || Transaction {
-        priority: Priority::new(-3).unwrap(),
+    let of_priority = |number| Transaction {
+        priority: Priority::new(number),
         ..transaction(&["a@example.org"], "hi\r\n")
     };
     let mut scene = Scene::greeted(&["MT-PRIORITY MIXER", "SIZE"]);
-    let mail = scene.begin(urgent());
+    let mail = scene.begin(of_priority(-3));
     assert_eq!(
         mail,
         "MAIL FROM:<bounce@example.com> SIZE=10 MT-PRIORITY=-3\r\n"
@@ -109,24 +109,34 @@ fn a_priority_goes_with_mail_or_in_the_text() {
     scene.hear("250 ok\r\n");
     assert_eq!(scene.hear("354 go\r\n"), "X: 1\r\nhi\r\n.\r\n");
     scene.hear("250 queued\r\n");
-    // Of one that is as urgent as most nothing is said.
+    // RFC 6758 §3.2: also of one of which nothing was said.
     let mail = scene.begin(transaction(&["a@example.org"], "hi\r\n"));
-    assert_eq!(mail, "MAIL FROM:<bounce@example.com> SIZE=10\r\n");
-    for (offers, mail, text) in [
-        (&["SIZE"][..], " SIZE=27", "X: 1\r\nhi\r\n.\r\n"),
-        (&["SIZE", "CHUNKING"], " SIZE=27", "X: 1\r\nhi\r\n"),
+    assert_eq!(
+        mail,
+        "MAIL FROM:<bounce@example.com> SIZE=10 MT-PRIORITY=0\r\n"
+    );
+    for (offers, number, octets, text) in [
+        (&["SIZE"][..], -3, 27, "X: 1\r\nhi\r\n.\r\n"),
+        (&["SIZE", "CHUNKING"], -3, 27, "X: 1\r\nhi\r\n"),
+        (&["SIZE"], 0, 26, "X: 1\r\nhi\r\n.\r\n"),
     ] {
         let mut scene = Scene::greeted(offers);
-        let said = scene.begin(urgent());
-        assert_eq!(said, format!("MAIL FROM:<bounce@example.com>{mail}\r\n"));
+        let said = scene.begin(of_priority(number));
+        let mail = format!("MAIL FROM:<bounce@example.com> SIZE={octets}\r\n");
+        assert_eq!(said, mail);
         scene.hear("250 ok\r\n");
         let mut sent = scene.hear("250 ok\r\n");
         if sent == "DATA\r\n" {
             sent = scene.hear("354 go\r\n");
         }
         let sent = sent.replace("BDAT 27 LAST\r\n", "");
-        assert_eq!(sent, format!("MT-Priority: -3\r\n{text}"));
+        assert_eq!(sent, format!("MT-Priority: {number}\r\n{text}"));
     }
+    let mut scene = Scene::greeted(&[]);
+    scene.begin(transaction(&["a@example.org"], "hi\r\n"));
+    scene.hear("250 ok\r\n");
+    scene.hear("250 ok\r\n");
+    assert_eq!(scene.hear("354 go\r\n"), "X: 1\r\nhi\r\n.\r\n");
 }
 
 #[test]

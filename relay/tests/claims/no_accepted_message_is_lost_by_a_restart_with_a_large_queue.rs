@@ -7,7 +7,7 @@ use futures::future::join_all;
 use postrider_crds::relay_config::Admission::{Hold, Send};
 use postrider_relay::{
     custody::{Custody, Limits, NewMessage, Parts, QueueReport, RecipientResult, Settlement},
-    mail::{BodyKind, Envelope, MessageId, Priority, Recipient, ReturnPath},
+    mail::{BodyKind, Envelope, MessageId, Recipient, ReturnPath},
     ports::{Clock as _, SystemClock, SystemDisk, SystemRandom},
     telemetry::Telemetry,
 };
@@ -54,7 +54,7 @@ fn new_message(number: u64) -> NewMessage {
             body_kind: BodyKind::SevenBit,
             domain: Some(domain.parse().unwrap()),
             tenant: "apps/ann".to_owned(),
-            priority: Priority::default(),
+            priority: None,
         },
         body: message(&sender, &format!("queued {number}.")).into(),
         accepted,

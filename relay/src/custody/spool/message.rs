@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     custody::state::{LegState, Outline, Progress, State},
-    mail::{BodyKind, Envelope, MessageId, Priority, Recipient, ReturnPath},
+    mail::{BodyKind, Envelope, MessageId, Recipient, ReturnPath},
 };
 
 /// The return path is null; else it follows.
@@ -27,7 +27,7 @@ const DOMAIN_OF_RETURN_PATH: u8 = 4;
 const OWN_DOMAIN: u8 = 8;
 /// The state follows; else it is the one a message begins with.
 const STATE: u8 = 16;
-/// The priority follows; else it is 0.
+/// The priority follows; else nothing was said of it.
 const PRIORITY: u8 = 32;
 /// All of them.
 const FLAGS: u8 = 63;
@@ -39,8 +39,8 @@ pub(super) fn put_message(bytes: &mut Vec<u8>, message: &Head) {
     put_id(bytes, message.id);
     bytes.push(flags);
     put_time(bytes, message.id, message.accepted);
-    if flags & PRIORITY != 0 {
-        put_priority(bytes, envelope.priority);
+    if let Some(priority) = envelope.priority {
+        put_priority(bytes, priority);
     }
     if let ReturnPath::Mailbox(mailbox) = &envelope.return_path {
         put_mailbox(bytes, mailbox);
@@ -78,9 +78,9 @@ fn flags_of(message: &Head) -> u8 {
         true => 0,
         false => STATE,
     };
-    let priority = match envelope.priority.is_usual() {
-        true => 0,
-        false => PRIORITY,
+    let priority = match envelope.priority {
+        None => 0,
+        Some(_) => PRIORITY,
     };
     domain | return_path | body | state | priority
 }
@@ -132,8 +132,8 @@ pub(super) fn head(
 
 fn envelope(reader: &mut Reader<'_>, flags: u8) -> Option<Envelope> {
     let priority = match flags & PRIORITY {
-        0 => Priority::default(),
-        _ => reader.priority()?,
+        0 => None,
+        _ => Some(reader.priority()?),
     };
     let return_path = match flags & NULL_RETURN_PATH {
         0 => ReturnPath::Mailbox(reader.text()?.parse().ok()?),

@@ -15,6 +15,7 @@ use super::{
     state::{LegState, Progress, State},
     *,
 };
+use crate::mail::Priority;
 
 pub(super) fn state_of(envelope: &Envelope, attempts: u32, due: i64, done: &[u8]) -> State {
     let mut state = State::new(envelope, start(), &[]);
@@ -50,7 +51,8 @@ fn any_envelope(kind: u8) -> Envelope {
             0 => BodyKind::SevenBit,
             _ => BodyKind::EightBitMime,
         },
-        priority: Priority::new((kind >> 4) as i8 - 7).unwrap(),
+        // The one of 15 is none.
+        priority: Some((kind >> 4) as i8 - 5).and_then(Priority::new),
         domain: match kind & 12 {
             0 => None,
             4 => Some(other()),

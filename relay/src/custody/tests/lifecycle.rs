@@ -1,7 +1,7 @@
 //! What custody does on a disk that works.
 
 use super::*;
-use crate::ports::simulated_disk::Survivors;
+use crate::{mail::Priority, ports::simulated_disk::Survivors};
 
 fn rig() -> (SimulatedDisk, Arc<ManualClock>) {
     (SimulatedDisk::new(Faults::default()), ManualClock::new())
@@ -432,7 +432,7 @@ async fn priorities_outlive_restarts_by_index_and_by_record() {
     let custody = open(&disk, &clock);
     for (number, priority) in [(1, 0), (2, -4), (3, 9), (4, 0)] {
         let mut new = message(number, &["a@one.test"]);
-        new.envelope.priority = Priority::new(priority).unwrap();
+        new.envelope.priority = Priority::new(priority);
         let _ = custody.accept(new).await.unwrap();
     }
     custody.close().await;
@@ -448,7 +448,7 @@ async fn priorities_outlive_restarts_by_index_and_by_record() {
         let claims = all_due(&custody).await;
         let found: Vec<_> = claims
             .iter()
-            .map(|claim| (claim.id, claim.envelope.priority.number()))
+            .map(|claim| (claim.id, claim.envelope.priority.unwrap().number()))
             .collect();
         assert_eq!(found, expected, "{by_index}");
         for claim in claims {

@@ -26,7 +26,7 @@ use postrider_crds::queue::{Command, Scope, Verb};
 
 use super::*;
 use crate::{
-    mail::{BodyKind, Envelope, MessageId, Priority, Recipient, ReturnPath},
+    mail::{BodyKind, Envelope, MessageId, Recipient, ReturnPath},
     ports::simulated_disk::{Faults, SimulatedDisk},
 };
 
@@ -140,7 +140,7 @@ fn envelope(recipients: &[&str]) -> Envelope {
         body_kind: BodyKind::SevenBit,
         domain: Some("example.com".parse().unwrap()),
         tenant: "apps/legacy".to_owned(),
-        priority: Priority::default(),
+        priority: None,
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     config::{Domain, Settings},
     custody::{self, Custody, Limits, NewMessage},
     identity::Signer,
-    mail::{BodyKind, Envelope, MessageId, Priority, Recipient, ReturnPath},
+    mail::{BodyKind, Envelope, MessageId, Recipient, ReturnPath},
     ports::{
         Answer, Clock, MailExchange, Random, ResolveError, Resolver, SystemClock, SystemDisk,
         SystemRandom, TcpNetwork,
@@ -235,7 +235,7 @@ impl World {
                 body_kind: BodyKind::SevenBit,
                 domain: Some("example.com".parse().unwrap()),
                 tenant: "apps/app".into(),
-                priority: Priority::default(),
+                priority: None,
             },
             body: body.into(),
             accepted,
