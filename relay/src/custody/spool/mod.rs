@@ -311,15 +311,16 @@ impl Spool {
     }
 
     fn removable(&self) -> Option<u64> {
-        let gone = |others: &BTreeSet<u64>| !others.iter().any(|n| self.segments.contains_key(n));
-        self.sealed()
-            .find(|(_, segment)| {
-                segment.live == 0
-                    && !segment.pinned
-                    && gone(&segment.refers)
-                    && gone(&segment.supersedes)
-            })
+        let mut sealed = self.sealed();
+        sealed
+            .find(|(_, segment)| self.may_go(segment))
             .map(|(number, _)| number)
+    }
+
+    /// Whether nothing in a segment that is not the head is needed.
+    fn may_go(&self, segment: &Segment) -> bool {
+        let gone = |others: &BTreeSet<u64>| !others.iter().any(|n| self.segments.contains_key(n));
+        segment.live == 0 && !segment.pinned && gone(&segment.refers) && gone(&segment.supersedes)
     }
 
     /// All segments but the head.
