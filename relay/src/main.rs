@@ -16,6 +16,7 @@ use postrider_relay::{
     config::{Pod, Settings},
     ports::{Documents as _, MountedDirectory},
 };
+use rustix::thread::disable_transparent_huge_pages;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -130,6 +131,10 @@ fn serve(arguments: Serve) -> ExitCode {
         .init();
     if let Err(error) = keep_memory_private() {
         tracing::warn!(%error, "a crash may write private keys into a core file");
+    }
+    // The allocator asks for them, and each thread would take one or two of 2 MiB.
+    if let Err(error) = disable_transparent_huge_pages(true) {
+        tracing::warn!(%error, "threads may take some MiB of memory each");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

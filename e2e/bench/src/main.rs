@@ -130,6 +130,7 @@ enum Kind {
     Permsg,
     Tls,
     Slow,
+    Half,
     Backlog,
 }
 
@@ -208,6 +209,7 @@ fn one(one: &One) -> Result<(), Error> {
         Kind::Permsg => Variant::PerMessage,
         Kind::Tls => Variant::Secured,
         Kind::Slow => Variant::OneSlow,
+        Kind::Half => Variant::Half,
     };
     let profile = Profile {
         kib: one.kib,

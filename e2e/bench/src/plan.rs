@@ -93,16 +93,21 @@ impl Plan {
         }
     }
 
-    /// One profile, for all who can.
+    /// One profile, for all who can. At half the full rate it is for ours only, after the profile
+    /// that tells the full one.
     pub fn one(profile: Profile, rounds: usize, time: Duration) -> Self {
+        let (shared, ours) = match profile.variant {
+            Variant::Half => (profile.with(Variant::Plain), vec![profile]),
+            _ => (profile, Vec::new()),
+        };
         Self {
             rounds,
             time,
-            shared: vec![profile],
-            ours: Vec::new(),
+            shared: vec![shared],
+            ours,
             budget: FULL_BUDGET,
             sustained: Duration::ZERO,
-            traced: vec![profile],
+            traced: vec![shared],
         }
     }
 

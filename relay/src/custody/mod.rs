@@ -43,7 +43,7 @@ use self::{
     spool::{
         Damage, DamageKind, ReadError, Spool, forget_old_tails,
         format::MAX_PAYLOAD,
-        read_back,
+        read_back, read_record,
         record::{Encoded, Head, Record},
     },
     state::{State, whole_micros},
@@ -81,7 +81,7 @@ pub struct Limits {
     pub free_space_mark: u64,
     /// Bytes after which a new segment is begun.
     pub segment_bytes: u64,
-    /// Bytes of bodies kept in memory for messages not yet attempted.
+    /// Bytes of memory for messages not yet attempted.
     pub hot_bytes: usize,
     /// Messages that may be queued; with more, nothing is accepted.
     pub messages: usize,
@@ -95,7 +95,8 @@ impl Default for Limits {
         Self {
             free_space_mark: 256 << 20,
             segment_bytes: 64 << 20,
-            hot_bytes: 64 << 20,
+            // Some 3,000 messages of 10 KiB: a third of a second at full rate.
+            hot_bytes: 32 << 20,
             // Some 400 MiB of memory.
             messages: 4_000_000,
             // Long against a sync, short against what a receiver takes to answer.
@@ -435,8 +436,14 @@ impl Custody {
     async fn read(&self, taken: &Taken) -> Result<Hot, ReadError> {
         let disk = Arc::clone(&self.shared.disk);
         let (place, id) = (taken.place, taken.id);
-        let read = spawn_blocking(move || read_back(disk.as_ref(), &place, id)).await;
-        let read = read.unwrap_or_else(|e| Err(ReadError::Disk(std::io::Error::other(e))))?;
+        let _share = self.shared.reads.acquire().await;
+        // All memory is taken here: each of the threads that read would keep some MiB of what it had
+        // taken, since others give it back.
+        let mut bytes = vec![0; place.length as usize];
+        let read = move || read_record(disk.as_ref(), &place, &mut bytes).map(|()| bytes);
+        let bytes = spawn_blocking(read).await;
+        let bytes = bytes.unwrap_or_else(|e| Err(ReadError::Disk(std::io::Error::other(e))))?;
+        let read = read_back(bytes, &place, id)?;
         Ok(Hot {
             accepted: read.head.accepted,
             envelope: read.head.envelope,

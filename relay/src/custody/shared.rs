@@ -12,7 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{
     Limits, NotAccepting,
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     /// Messages in the queue as of the last change of the committer's.
     queued: AtomicUsize,
     pub(crate) arrivals: Arrivals,
+    /// Reads of messages.
+    pub(crate) reads: Semaphore,
     /// When the write that is under way began, in milliseconds of the monotonic clock plus one; 0
     /// when there is none.
     writing: AtomicU64,
@@ -68,6 +70,7 @@ impl Shared {
             restoring: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             arrivals: Arrivals::default(),
+            reads: Semaphore::new(READS),
             writing: AtomicU64::new(0),
             disk,
             clock,
@@ -215,6 +218,8 @@ impl Shared {
     }
 }
 
+/// Messages read at a time, each on a thread; a disk gains little from more.
+const READS: usize = 16;
 /// A write that takes longer than this keeps no more clients waiting: well below the time after
 /// which they give up (RFC 5321 §4.5.3.2.6: ten minutes), well above a busy disk's sync.
 const SLOW: Duration = Duration::from_secs(10);

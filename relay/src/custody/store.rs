@@ -325,9 +325,10 @@ impl Store {
         } = place;
         let file = format!("{QUARANTINE}/{segment:016x}-{offset}-{length}.bad");
         let disk = self.shared.disk.as_ref();
-        let kept = read_record(disk, &place)
+        let mut bytes = vec![0; length as usize];
+        let kept = read_record(disk, &place, &mut bytes)
             .map_err(io::Error::other)
-            .and_then(|bytes| put_aside(disk, &file, &bytes));
+            .and_then(|()| put_aside(disk, &file, &bytes));
         if let Err(error) = kept {
             tracing::error!(message.id = %id, %error, "damaged message could not be put aside");
             self.put_off(id, leg);

@@ -7,6 +7,8 @@ use std::{
     io::IoSlice,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::mpsc::{SyncSender, sync_channel},
+    thread,
 };
 
 use rustix::{
@@ -26,7 +28,7 @@ pub trait Disk: Send + Sync + 'static {
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
     /// Gives a file another name, replacing what has it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes a file.
+    /// Removes a file. Its room may come back a moment later.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Returns once names made, changed and removed in the directory or folder are stable.
     fn sync_directory(&self, folder: &str) -> io::Result<()>;
@@ -59,6 +61,9 @@ pub trait DiskLock: Send + Sync {}
 #[derive(Debug)]
 pub struct SystemDisk {
     root: PathBuf,
+    /// Removed files, to be closed beside what goes on: a file system takes milliseconds to free a
+    /// large one, which it does when the last handle is closed.
+    removed: SyncSender<fs::File>,
 }
 
 struct SystemFile(fs::File);
@@ -72,8 +77,13 @@ impl SystemDisk {
     /// The directory `root`, made if missing.
     pub fn open(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root)?;
+        let (removed, files) = sync_channel(MAX_REMOVED);
+        thread::Builder::new()
+            .name("spool-closer".to_owned())
+            .spawn(move || files.into_iter().for_each(drop::<fs::File>))?;
         Ok(Self {
             root: root.to_owned(),
+            removed,
         })
     }
 }
@@ -122,7 +132,14 @@ impl Disk for SystemDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.root.join(name))
+        let path = self.root.join(name);
+        let file = fs::File::open(&path);
+        fs::remove_file(&path)?;
+        if let Ok(file) = file {
+            // Where too many wait it is closed here.
+            drop(self.removed.try_send(file));
+        }
+        Ok(())
     }
 
     fn sync_directory(&self, folder: &str) -> io::Result<()> {
@@ -193,5 +210,7 @@ impl DiskFile for SystemFile {
 
 impl DiskLock for SystemLock {}
 
+/// Removed files that may wait to be closed.
+const MAX_REMOVED: usize = 16;
 /// Slices one `pwritev` takes (Linux `IOV_MAX`).
 const MAX_SLICES: usize = 1024;

@@ -80,7 +80,10 @@ impl Spool {
         &mut self,
         current: &mut dyn FnMut(MessageId) -> Option<Current>,
     ) -> io::Result<Vec<Moved>> {
-        let job = self.compaction.take().or_else(|| {
+        let under_way = self.compaction.take();
+        // What it had to say may have become needless meanwhile, and the segment removed.
+        let under_way = under_way.filter(|job| self.segments.contains_key(&job.victim));
+        let job = under_way.or_else(|| {
             let victim = self.victim()?;
             self.begin_compaction(victim)
         });
@@ -208,8 +211,10 @@ impl Spool {
         Ok(moved)
     }
 
-    /// The segment with the most dead bytes, once dead bytes exceed both the live ones and the
-    /// slack; a suspect one at once.
+    /// The segment to go, once dead bytes exceed both the live ones and the slack; a suspect one at
+    /// once. The oldest in which nothing lives, if there is one: it waits only for an older one that
+    /// lives on, and mostly those behind it wait for it alone, since each refers to the one before.
+    /// Else the one with the most dead bytes.
     fn victim(&self) -> Option<u64> {
         let affordable = |segment: &Segment| {
             segment.live_bytes <= self.credit
@@ -234,6 +239,10 @@ impl Spool {
         }
         if dead <= live.max(super::SLACK_SEGMENTS * self.segment_bytes) {
             return None;
+        }
+        let waits = |segment: &Segment| segment.live == 0 && !self.may_go(segment);
+        if let Some((number, _)) = candidates().find(|(_, segment)| waits(segment)) {
+            return Some(number);
         }
         candidates()
             .filter(|(_, segment)| affordable(segment))

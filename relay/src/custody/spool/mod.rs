@@ -313,15 +313,16 @@ impl Spool {
     }
 
     fn removable(&self) -> Option<u64> {
-        let gone = |others: &BTreeSet<u64>| !others.iter().any(|n| self.segments.contains_key(n));
-        self.sealed()
-            .find(|(_, segment)| {
-                segment.live == 0
-                    && !segment.pinned
-                    && gone(&segment.refers)
-                    && gone(&segment.supersedes)
-            })
+        let mut sealed = self.sealed();
+        sealed
+            .find(|(_, segment)| self.may_go(segment))
             .map(|(number, _)| number)
+    }
+
+    /// Whether nothing in a segment that is not the head is needed.
+    fn may_go(&self, segment: &Segment) -> bool {
+        let gone = |others: &BTreeSet<u64>| !others.iter().any(|n| self.segments.contains_key(n));
+        segment.live == 0 && !segment.pinned && gone(&segment.refers) && gone(&segment.supersedes)
     }
 
     /// All segments but the head.
@@ -404,13 +405,12 @@ pub(crate) fn segment_name(number: u64) -> String {
     format!("{number:016x}.seg")
 }
 
-/// Reads a message back and checks it.
+/// The message whose record was read from `place`, checked.
 pub(crate) fn read_back(
-    disk: &dyn Disk,
+    bytes: Vec<u8>,
     place: &Place,
     id: MessageId,
 ) -> Result<ReadBack, ReadError> {
-    let bytes = read_record(disk, place)?;
     let message = format::only_record(&bytes).and_then(|found| {
         let bytes = Bytes::from(bytes);
         let payload = bytes.slice(found.payload);
@@ -424,15 +424,18 @@ pub(crate) fn read_back(
     message.ok_or(ReadError::Damaged(*place))
 }
 
-/// The bytes of a record, whatever they are.
-pub(crate) fn read_record(disk: &dyn Disk, place: &Place) -> Result<Vec<u8>, ReadError> {
+/// Fills `bytes` with a record, whatever it is.
+pub(crate) fn read_record(
+    disk: &dyn Disk,
+    place: &Place,
+    bytes: &mut [u8],
+) -> Result<(), ReadError> {
     let file = disk.open(&segment_name(place.segment))?;
-    let mut bytes = vec![0; place.length as usize];
-    match file.read_at(place.offset, &mut bytes) {
+    match file.read_at(place.offset, bytes) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Err(ReadError::Damaged(*place))
         }
-        other => Ok(other.map(|()| bytes)?),
+        other => Ok(other?),
     }
 }
 

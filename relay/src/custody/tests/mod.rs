@@ -101,7 +101,7 @@ fn limits() -> Limits {
     Limits {
         free_space_mark: 4096,
         segment_bytes: 1100,
-        hot_bytes: 1200,
+        hot_bytes: 3300,
         // Real time, which these tests do not spend.
         result_wait: Duration::ZERO,
         ..Limits::default()

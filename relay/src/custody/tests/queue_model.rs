@@ -114,7 +114,7 @@ proptest! {
 
     #[test]
     fn the_queue_does_what_the_model_does(steps in steps()) {
-        let mut queue = Queue::new(admission(false), 1000);
+        let mut queue = Queue::new(admission(false), 3000);
         let site = Site::of_domain(&"mx.test".parse().unwrap());
         let mut model = Model::default();
         let mut claimed: Vec<(MessageId, u32)> = Vec::new();

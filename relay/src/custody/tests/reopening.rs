@@ -7,7 +7,7 @@ use super::{
     driver::{Driver, script},
     queue::Queue,
     spool::{
-        Place, Spool, Sync,
+        Current, Place, Spool, Sync,
         record::{Encoded, Head, Record},
         segment_name,
     },
@@ -23,9 +23,14 @@ pub(super) struct Reopened {
 }
 
 pub(super) fn reopen(disk: &SimulatedDisk) -> Reopened {
+    reopen_in(disk, 1 << 20)
+}
+
+/// With segments of so many bytes.
+fn reopen_in(disk: &SimulatedDisk, segment_bytes: u64) -> Reopened {
     let random = Counting(AtomicU64::new(disk.calls()));
     let disk = Arc::new(disk.clone());
-    let (mut spool, mut recovery) = Spool::open(disk, Arc::new(random), 1 << 20).unwrap();
+    let (mut spool, mut recovery) = Spool::open(disk, Arc::new(random), segment_bytes).unwrap();
     let mut queue = Queue::new(Arc::new(|_| Admission::Send), 0);
     queue.begin_restore();
     let mut damage = Vec::new();
@@ -141,6 +146,32 @@ fn a_record_stays_as_long_as_what_it_is_about() {
     writing.segment(vec![finished(2, 1)]);
     drop(writing);
     assert_eq!(after_two_openings(&disk, [1, 2]), [true, false]);
+}
+
+#[test]
+fn what_is_dead_goes_with_the_oldest_of_it() {
+    let disk = empty_disk();
+    let mut writing = reopen(&disk);
+    // The first lives on, and each segment has a record about a message of the one before it.
+    writing.segment(vec![accepted(1), accepted(2)]);
+    for number in 2..20 {
+        writing.segment(vec![finished(number, number - 1), accepted(number + 1)]);
+    }
+    drop(writing);
+    let Reopened { mut spool, queue } = reopen_in(&disk, 500);
+    spool.remove_dead().unwrap();
+    assert_eq!(spool.segment_count(), 19);
+    let mut current = |id| {
+        let (place, state) = queue.current(id)?;
+        Some(Current { place, state })
+    };
+    spool.compact(&mut current).unwrap();
+    spool.remove_dead().unwrap();
+    assert_eq!(spool.segment_count(), 3, "the first, the last and the head");
+    drop(spool);
+    let queue = reopen(&disk).queue;
+    let there = (1..22).filter(|number| queue.contains(id(*number)));
+    assert_eq!(there.collect::<Vec<_>>(), [1, 20]);
 }
 
 #[test]

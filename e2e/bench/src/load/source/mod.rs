@@ -175,7 +175,7 @@ impl<'a> Source<'a> {
             if silent || over && self.sessions.iter().all(Session::is_done) {
                 return Ok(());
             }
-            self.poll.wait(TICK, &mut ready)?;
+            self.poll.wait(self.patience(now, over), &mut ready)?;
             let now = clock::now();
             if !ready.is_empty() {
                 self.heard = now;
@@ -193,6 +193,20 @@ impl<'a> Source<'a> {
     fn over(&self, now: Instant) -> bool {
         now >= self.stop
             || matches!(self.load.until, Until::Messages(count) if self.sent.begun >= count)
+    }
+
+    /// How long to wait for events: where a rate is given, until the next message is due, so that
+    /// messages that were due while nothing was heard do not come all at once.
+    fn patience(&self, now: Instant, over: bool) -> Duration {
+        let Some(rate) = self.load.rate.filter(|_| !over) else {
+            return TICK;
+        };
+        if !self.sessions.iter().any(Session::is_idle) {
+            return TICK;
+        }
+        let due = Duration::from_secs_f64(self.sent.begun as f64 / rate);
+        due.saturating_sub(now.duration_since(self.sent.began))
+            .min(TICK)
     }
 
     /// Lets the sessions that wait for something else than their socket go on.
