@@ -27,7 +27,8 @@ use super::{
 /// Jobs that may wait: more than the sessions and attempts a pod runs at once, each of which waits
 /// for one. Bodies are bounded by the sessions that brought them.
 const JOBS: usize = 1024;
-/// Jobs one batch takes; with header, head and body each, what three `pwritev` calls carry.
+/// Jobs one batch takes, results that waited aside; with header, head and body each, what three
+/// `pwritev` calls carry, five with the most results.
 const BATCH_JOBS: usize = 1024;
 /// Bytes of bodies after which a batch is not extended, so that one sync stays short.
 const BATCH_BYTES: usize = 8 << 20;
@@ -228,9 +229,12 @@ impl Work {
     }
 
     /// The results that go with a batch: all there are with one that is synced, so that an order
-    /// finds in force what was handed over before it. Else those it has are taken from it, to wait.
+    /// finds in force what was handed over before it, and once the first has waited as long as it
+    /// may. Else those it has are taken from it, to wait.
     fn results_of(&mut self, batch: &mut Batch) -> Vec<Job> {
+        let is_overdue = !self.results.is_empty() && self.store.now() >= self.results_due;
         let may_wait = !batch.is_synced
+            && !is_overdue
             && batch.close.is_none()
             && !self.result_wait.is_zero()
             && !self.store.is_ailing()

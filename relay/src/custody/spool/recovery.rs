@@ -20,7 +20,7 @@ use super::{
     aside::TORN,
     format::{
         Framing, OLDEST_VERSION, PAYLOAD_VERSION, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader,
-        Stretch, framing_of_first_record, only_record, scan,
+        Stretch, framing_of_first_record, scan,
     },
     index::{Change, Index, Indexed},
     record::{self, INDEX},
@@ -467,7 +467,8 @@ fn stored_index(file: &dyn DiskFile, number: u64) -> io::Result<Option<Index>> {
     }
     let mut bytes = vec![0; whole];
     file.read_at(at, &mut bytes)?;
-    let index = only_record(&bytes)
+    let index = framing
+        .only_record(&bytes)
         .filter(|found| found.kind == INDEX && found.version == PAYLOAD_VERSION)
         .and_then(|found| Index::decode(number, bytes.get(found.payload)?));
     Ok(index)

@@ -30,17 +30,22 @@ use crate::{
     ports::simulated_disk::{Faults, SimulatedDisk},
 };
 
-/// A clock that stands until it is moved.
-pub(crate) struct ManualClock(Mutex<Timestamp>);
+/// A clock that stands until it is moved: the wall's, and the monotonic one in seconds.
+pub(crate) struct ManualClock(Mutex<Timestamp>, AtomicU64);
 
 impl ManualClock {
     fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(start())))
+        Arc::new(Self(Mutex::new(start()), AtomicU64::new(0)))
     }
 
     fn advance(&self, seconds: i64) {
         let mut now = self.0.lock().unwrap();
         *now += SignedDuration::from_secs(seconds);
+    }
+
+    /// Lets what waits by the monotonic clock be over.
+    fn pass(&self, seconds: u64) {
+        self.1.fetch_add(seconds, Ordering::Relaxed);
     }
 }
 
@@ -49,7 +54,7 @@ impl Clock for ManualClock {
         *self.0.lock().unwrap()
     }
     fn monotonic(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_secs(self.1.load(Ordering::Relaxed))
     }
 }
 

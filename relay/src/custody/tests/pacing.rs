@@ -75,6 +75,29 @@ async fn a_result_waits_no_longer_than_it_may() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_result_that_waited_long_enough_goes_with_whatever_comes() {
+    let (disk, clock, custody) = rig(EVER);
+    let _ = custody.accept(message(2, &["a@two.test"])).await.unwrap();
+    let other = custody.next_due().await.unwrap();
+    let settled = tokio::spawn(delivered(&custody).await);
+    tokio::task::yield_now().await;
+    // The committer has taken it aside.
+    custody.attempt_started(&other).await.unwrap();
+    let before = disk.calls();
+    clock.pass(2 * EVER.as_secs());
+    custody.attempt_started(&other).await.unwrap();
+    settled.await.unwrap().unwrap();
+    let calls = disk.calls() - before;
+    drop(other);
+    // The thread would wait for as long as a result may.
+    custody.close().await;
+    assert_eq!(
+        calls, 3,
+        "one write, its sync, and a look at the free space"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_close_answers_the_results_that_wait() {
     let (disk, clock, custody) = rig(EVER);
     let settled = tokio::spawn(delivered(&custody).await);
