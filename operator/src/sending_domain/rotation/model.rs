@@ -88,6 +88,8 @@ struct World {
     writes: u64,
     made: u32,
     signed_once: bool,
+    /// When somebody deleted a Secret last.
+    deleted: Option<i64>,
 }
 
 impl World {
@@ -113,6 +115,7 @@ impl World {
             writes: 0,
             made: 0,
             signed_once: false,
+            deleted: None,
         }
     }
 
@@ -411,7 +414,12 @@ impl World {
         self.spec.dkim.keys = serde_json::from_value(choice).unwrap();
     }
 
+    /// Revokes a key that signs, but not while an operator may count on one whose Secret is gone: no
+    /// operator can see to it that a domain signs whose keys are all taken away at one time.
     fn revoke(&mut self) {
+        if self.deleted.is_some_and(|at| self.now - at < MAX_LAG) {
+            return;
+        }
         let mut secrets = self.secrets.values();
         let active = secrets.find(|stored| stored.life.state == KeyState::Active);
         if let Some(selector) = active.map(|stored| stored.selector.clone()) {
@@ -420,9 +428,12 @@ impl World {
         }
     }
 
-    /// Deletes a Secret by hand, not the last of those that sign or have signed.
+    /// Deletes a Secret by hand, not the last of those that sign or have signed and are not revoked.
     fn delete(&mut self, n: usize) {
-        let signed = |s: &Stored| matches!(s.life.state, KeyState::Active | KeyState::Retiring);
+        let signed = |s: &Stored| {
+            matches!(s.life.state, KeyState::Active | KeyState::Retiring)
+                && !self.forsaken.contains(&s.selector)
+        };
         let remaining = self.secrets.values().filter(|s| signed(s)).count();
         let secret = self
             .secrets
@@ -432,6 +443,7 @@ impl World {
         if let Some(secret) = secret.filter(|_| remaining > 1) {
             let selector = self.secrets[&secret].selector.clone();
             self.forsaken.insert(selector);
+            self.deleted = Some(self.now);
             self.write(&secret, None);
         }
     }
