@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod a_domain_leaves_with_its_last_message;
 #[cfg(test)]
+mod all_refusals_reach_the_status;
+#[cfg(test)]
 mod chart_accepted_by_api_server;
 #[cfg(test)]
 mod command_reads_a_real_cluster;
@@ -24,7 +26,5 @@ mod pod;
 mod private_keys_stay_in_secrets;
 #[cfg(test)]
 mod programs;
-#[cfg(test)]
-mod refusals_reach_the_status;
 #[cfg(test)]
 mod strict;
