@@ -1,8 +1,6 @@
 //! A namespace that is deleted with a pool, a domain and mail in the queue is gone: the domain does
 //! not wait for relays that are gone themselves, and the operator makes nothing anew in it.
 
-use std::collections::BTreeMap;
-
 use kube::api::DeleteParams;
 use postrider_e2e::peers::sink::{Rules, Script};
 use serde_json::Value;
@@ -17,10 +15,7 @@ const LATER: &str = "later@to-deleted.example";
 
 #[tokio::test]
 async fn deleted_namespace_is_gone() {
-    let rules = Rules {
-        recipients: BTreeMap::from([(LATER.to_owned(), Script::Defer)]),
-        ..Rules::default()
-    };
+    let rules = Rules::default().but(LATER, Script::Defer);
     let stage = Stage::start("deleted", 22, rules).await;
     stage.ready_to_send().await;
     stage.send("later", "Queued").await;

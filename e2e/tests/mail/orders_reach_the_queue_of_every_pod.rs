@@ -1,8 +1,6 @@
 //! `postrider queue`, through the API server to real pods: what waits is seen, an order is in force in
 //! each of them and says who gave it and why, and mail that is given up comes back as a notification.
 
-use std::collections::BTreeMap;
-
 use postrider_e2e::peers::{
     Reply,
     sink::{Rules, Script},
@@ -24,10 +22,7 @@ const REASON: &str = "INC-7: compromised account";
 
 #[tokio::test]
 async fn orders_reach_the_queue_of_every_pod() {
-    let rules = Rules {
-        recipients: BTreeMap::from([(LATER.to_owned(), Script::Defer)]),
-        ..Rules::default()
-    };
+    let rules = Rules::default().but(LATER, Script::Defer);
     let stage = Stage::start("orders", 23, rules).await;
     stage.apply(stage.pool(json!({"replicas": RELAYS}))).await;
     stage.apply(stage.sending_domain(json!({}))).await;

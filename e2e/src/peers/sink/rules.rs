@@ -86,6 +86,15 @@ pub enum StartTls {
     Broken,
 }
 
+impl Rules {
+    /// The same, but for one recipient, in lower case.
+    #[must_use]
+    pub fn but(mut self, recipient: &str, script: Script) -> Self {
+        self.recipients.insert(recipient.to_owned(), script);
+        self
+    }
+}
+
 impl Default for Rules {
     /// Takes everything, over TLS if the client likes.
     fn default() -> Self {
