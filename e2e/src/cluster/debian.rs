@@ -42,10 +42,8 @@ pub(crate) async fn ready(cache: &Cache) -> Result<PathBuf, Error> {
 /// The directory into which `packages` are unpacked; fills it if it is not in `cache`.
 pub(crate) async fn unpacked(cache: &Cache, packages: &[&str]) -> Result<PathBuf, Error> {
     let entry = entry(packages);
-    match cache.find(&entry) {
-        Some(dir) => Ok(dir),
-        None => unpack(cache, packages, &entry).await,
-    }
+    let unpack = async |dir: PathBuf| unpack(packages, &dir).await;
+    cache.entry(&entry, unpack).await
 }
 
 /// The directory of the cluster's packages if it is in `cache`.
@@ -67,8 +65,7 @@ fn entry(packages: &[&str]) -> String {
     )
 }
 
-async fn unpack(cache: &Cache, packages: &[&str], entry: &str) -> Result<PathBuf, Error> {
-    let dir = cache.begin(entry)?;
+async fn unpack(packages: &[&str], dir: &Path) -> Result<(), Error> {
     let archives = tempfile::tempdir().on("create", std::env::temp_dir())?;
     let download = || {
         Program::new("apt-get")
@@ -83,11 +80,11 @@ async fn unpack(cache: &Cache, packages: &[&str], entry: &str) -> Result<PathBuf
         let archive = archive.on("list", archives.path())?.path();
         Program::new("dpkg")
             .args(["-x"])
-            .args([&archive, &dir])
+            .args([archive.as_path(), dir])
             .run()
             .await?;
     }
-    cache.install(&dir, entry)
+    Ok(())
 }
 
 /// The release of this Debian, `12` or the like; packages of another would not link.

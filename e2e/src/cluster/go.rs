@@ -4,7 +4,10 @@
 //! The module files are compiled into this program, so that a cache entry can be named after what
 //! it was built from: the version, for people, and a digest of the module files.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{
     command::Program,
@@ -116,14 +119,11 @@ impl GoTools {
     /// The directory of the built commands; builds them if it is not in `cache`.
     pub(crate) async fn ready(&self, cache: &Cache) -> Result<PathBuf, Error> {
         let entry = self.entry()?;
-        match cache.find(&entry) {
-            Some(dir) => Ok(dir),
-            None => self.build(cache, &entry).await,
-        }
+        let build = async |dir: PathBuf| self.build(&dir).await;
+        cache.entry(&entry, build).await
     }
 
-    async fn build(&self, cache: &Cache, entry: &str) -> Result<PathBuf, Error> {
-        let dir = cache.begin(entry)?;
+    async fn build(&self, dir: &Path) -> Result<(), Error> {
         let module = tempfile::tempdir().on("create", std::env::temp_dir())?;
         for (name, text) in self.files {
             let path = module.path().join(name);
@@ -154,7 +154,7 @@ impl GoTools {
                 .run()
                 .await?;
         }
-        cache.install(&dir, entry)
+        Ok(())
     }
 
     /// The name of the cache entry: `NAME-VERSION-DIGEST`.

@@ -2,12 +2,15 @@
 //! the state directory, which belongs to one cluster and is emptied between two.
 //!
 //! Promises: an entry of the cache is either whole or absent, since it is made beside its place
-//! and renamed into it.
+//! and renamed into it, by one maker at a time.
 
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
 };
+
+use rustix::fs::FlockOperation;
+use tokio::task::spawn_blocking;
 
 use super::error::{Error, OnPath};
 
@@ -38,29 +41,41 @@ impl Cache {
         Some(self.0.join(name)).filter(|dir| dir.is_dir())
     }
 
-    /// An empty directory in which to make entry `name`; a leftover of a broken run is removed.
-    pub(crate) fn begin(&self, name: &str) -> Result<PathBuf, Error> {
-        let dir = self.0.join(format!(".{name}.{}", std::process::id()));
+    /// The place of entry `name`. If it is missing, `make` fills an empty directory that then takes
+    /// this place. Whoever else wants it meanwhile, in this process or another, waits.
+    pub(crate) async fn entry(
+        &self,
+        name: &str,
+        make: impl AsyncFnOnce(PathBuf) -> Result<(), Error>,
+    ) -> Result<PathBuf, Error> {
+        if let Some(place) = self.find(name) {
+            return Ok(place);
+        }
+        let _lock = self.lock(name).await?;
+        if let Some(place) = self.find(name) {
+            return Ok(place);
+        }
+        // What a broken run left is removed.
+        let dir = self.0.join(format!(".{name}"));
         remove_tree(&dir)?;
         fs::create_dir_all(&dir).on("create", &dir)?;
-        Ok(dir)
+        make(dir.clone()).await?;
+        let place = self.0.join(name);
+        fs::rename(&dir, &place).on("create", &place)?;
+        Ok(place)
     }
 
-    /// Puts what was made in `made` into the place of entry `name`. Whoever came first wins.
-    pub(crate) fn install(&self, made: &Path, name: &str) -> Result<PathBuf, Error> {
-        let place = self.0.join(name);
-        match fs::rename(made, &place) {
-            Ok(()) => Ok(place),
-            Err(_) if place.is_dir() => {
-                remove_tree(made)?;
-                Ok(place)
-            }
-            Err(source) => Err(Error::File {
-                action: "create",
-                path: place,
-                source,
-            }),
-        }
+    /// Keeps all others from making entry `name`, until it is dropped or this process ends.
+    async fn lock(&self, name: &str) -> Result<fs::File, Error> {
+        fs::create_dir_all(&self.0).on("create", &self.0)?;
+        let path = self.0.join(format!(".{name}.lock"));
+        let file = fs::File::create(&path).on("create", &path)?;
+        let locked = spawn_blocking(move || {
+            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+            Ok(file)
+        });
+        let locked = locked.await.unwrap_or_else(|error| Err(error.into()));
+        locked.on("lock", &path)
     }
 }
 
@@ -161,5 +176,48 @@ pub(crate) fn remove_tree(dir: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.on("remove", dir),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_entry_wanted_twice_at_once_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache(dir.path().join("bin"));
+        let made = AtomicUsize::new(0);
+        let make = async |dir: PathBuf| {
+            made.fetch_add(1, Ordering::Relaxed);
+            yield_now().await;
+            fs::write(dir.join("program"), "text").on("write", &dir)
+        };
+        let (one, other) = tokio::join!(cache.entry("tool", make), cache.entry("tool", make));
+        assert_eq!(one.unwrap(), other.unwrap());
+        assert_eq!(made.into_inner(), 1);
+        assert!(cache.find("tool").unwrap().join("program").is_file());
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_failed_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache(dir.path().join("bin"));
+        let broken = cache.entry("tool", async |dir| {
+            fs::write(dir.join("half"), "text").on("write", &dir)?;
+            Err(Error::Usage {
+                field: "HOME",
+                value: String::new(),
+                remedy: "none".into(),
+            })
+        });
+        broken.await.unwrap_err();
+        assert_eq!(cache.find("tool"), None);
+        let place = cache.entry("tool", async |_| Ok(())).await.unwrap();
+        assert_eq!(fs::read_dir(place).unwrap().count(), 0);
     }
 }

@@ -4,7 +4,10 @@
 //! They use the standard library only, so one `rustc` call links each statically in a second,
 //! without the dependencies of this crate.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{
     command::Program,
@@ -36,15 +39,12 @@ impl SmallProgram {
     pub(crate) async fn ready(&self, cache: &Cache) -> Result<PathBuf, Error> {
         let digest = sha256(self.source.as_bytes());
         let entry = format!("{}-{}", self.name, digest.get(..8).unwrap_or(&digest));
-        let dir = match cache.find(&entry) {
-            Some(dir) => dir,
-            None => self.build(cache, &entry).await?,
-        };
+        let build = async |dir: PathBuf| self.build(&dir).await;
+        let dir = cache.entry(&entry, build).await?;
         Ok(dir.join(self.name))
     }
 
-    async fn build(&self, cache: &Cache, entry: &str) -> Result<PathBuf, Error> {
-        let dir = cache.begin(entry)?;
+    async fn build(&self, dir: &Path) -> Result<(), Error> {
         let source = dir.join(format!("{}.rs", self.name));
         fs::write(&source, self.source).on("write", &source)?;
         Program::new("rustc")
@@ -62,9 +62,8 @@ impl SmallProgram {
                 self.name,
             ])
             .args([&source])
-            .in_dir(&dir)
+            .in_dir(dir)
             .run()
-            .await?;
-        cache.install(&dir, entry)
+            .await
     }
 }

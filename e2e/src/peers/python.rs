@@ -33,10 +33,7 @@ impl Python {
         let version = Program::new("python3").args(["-c", show]).output().await?;
         let digest = sha256(format!("{REQUIREMENTS}{version}").as_bytes());
         let entry = format!("judge-{}", digest.get(..8).unwrap_or(&digest));
-        let dir = match cache.find(&entry) {
-            Some(dir) => dir,
-            None => make(cache, &entry).await?,
-        };
+        let dir = cache.entry(&entry, make).await?;
         Ok(Self {
             program: dir.join("bin/python"),
         })
@@ -132,8 +129,7 @@ pub(crate) fn parse_lines<T: DeserializeOwned>(
     }
 }
 
-async fn make(cache: &Cache, entry: &str) -> Result<PathBuf, Error> {
-    let dir = cache.begin(entry)?;
+async fn make(dir: PathBuf) -> Result<(), cluster::Error> {
     Program::new("python3")
         .args(["-m", "venv"])
         .args([&dir])
@@ -150,6 +146,5 @@ async fn make(cache: &Cache, entry: &str) -> Result<PathBuf, Error> {
         .args(["-m", "pip", "install", "--quiet", "-r"])
         .args([&requirements])
         .run()
-        .await?;
-    Ok(cache.install(&dir, entry)?)
+        .await
 }
