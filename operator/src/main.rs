@@ -1,7 +1,7 @@
 //! `postrider-operator`: arguments in, exit code out. 64: the command line is wrong (sysexits
 //! EX_USAGE); 1: the operator could not run.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::Parser as _;
 use postrider_operator::{
@@ -79,7 +79,8 @@ fn start_log(format: LogFormat) {
         .from_env_lossy();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

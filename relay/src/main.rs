@@ -3,7 +3,7 @@
 //!
 //! Events go to standard output, one JSON object a line; the program's own log to standard error.
 
-use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, net::IpAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use postrider_crds::{
@@ -128,6 +128,7 @@ fn serve(arguments: Serve) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     if let Err(error) = keep_memory_private() {
         tracing::warn!(%error, "a crash may write private keys into a core file");

@@ -50,6 +50,7 @@ impl Relay {
             .args(["--pod-name", "default-1", "--shutdown-budget", "10s"])
             .args(["--listen-address", &world.address.to_string()])
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -59,6 +60,13 @@ impl Relay {
             while let Ok(Some(line)) = lines.next_line().await {
                 let event: Value = serde_json::from_str(&line).expect("events are JSON");
                 sender.send_modify(|all: &mut Vec<Value>| all.push(event));
+            }
+        });
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = log.next_line().await {
+                // Shown with a test that fails.
+                eprintln!("{line}");
             }
         });
         Self {
