@@ -6,11 +6,12 @@ CRDS := charts/postrider/files/crds
 REFERENCE := docs/api.md
 IMAGE_TARGET := x86_64-unknown-linux-gnu
 CLUSTER := cargo run --quiet -p postrider-e2e --bin e2e-cluster --
-# The tests that need an API server, name servers or a whole cluster.
-LIVE := postrider-e2e/cluster,postrider-operator/cluster,postrider-cli/cluster
-# Those of them on the cluster of e2e-cluster; the others have servers of their own.
-SUITES := --test api_server --test chart_golden --test cluster --test mail --test verdicts_agree
 DEMO := cargo run --quiet -p postrider-e2e --bin e2e-demo --
+# The tests on the cluster of e2e-cluster, and those beside them that have servers of their own.
+SUITES := --test api_server --test chart_golden --test cluster --test mail --test verdicts_agree
+BESIDE := --test command --test peers_postfix --test peers_verdicts --test publishing
+# Where the programs lie that the tests were built with.
+BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 
 # A release build, and where it lies.
 BENCH := $(or $(CARGO_TARGET_DIR),target)/release/postrider-bench
@@ -40,20 +41,24 @@ demo:
 	$(DEMO) run
 
 # What CI runs: all tests, and the demo as the test of the whole. A panic here tells what was awaited
-# and what was seen; a backtrace would only push that out of sight.
+# and what was seen; a backtrace would only push that out of sight. All is built in one way, as parts
+# of the workspace, so that no library is compiled twice.
 test: export RUST_BACKTRACE = 0
 test: check
-	cargo build --quiet -p postrider-e2e --bins
-	$(CLUSTER) run -- cargo test -p postrider-e2e --features cluster $(SUITES) -- --test-threads 4
-	cargo test -p postrider-operator --features cluster --test publishing
-	cargo test -p postrider-cli --features cluster --test claims
-	$(DEMO) run
-	$(DEMO) clean
+	cargo test --quiet --workspace --no-run $(SUITES) $(BESIDE)
+	@echo cargo test --workspace $(BESIDE), told when it is done, beside:
+	@log=$$(mktemp); trap 'rm -f $$log' EXIT; \
+	cargo test --workspace $(BESIDE) >$$log 2>&1 & beside=$$!; \
+	$(BUILT)/e2e-cluster run -- cargo test --workspace $(SUITES) -- --test-threads 4; suites=$$?; \
+	wait $$beside; beside=$$?; \
+	if [ $$beside = 0 ]; then grep '^test ' $$log; else cat $$log; fi; \
+	exit $$((suites | beside))
+	$(BUILT)/e2e-demo run
+	$(BUILT)/e2e-demo clean
 
 # The inner loop.
 check: lint
 	cargo test --workspace --quiet
-	cargo run --quiet -p postrider-crds --bin crdgen -- --check $(CRDS) $(REFERENCE)
 
 # The tests behind docs/durability.md, with all that the inner loop leaves out.
 durability: export POSTRIDER_THOROUGH = 1
@@ -64,7 +69,7 @@ durability:
 
 lint:
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features $(LIVE) --quiet -- -D warnings
+	cargo clippy --workspace --all-targets $(SUITES) $(BESIDE) --bench domains --quiet -- -D warnings
 
 # Builds the judge on its first run, some minutes.
 deny: $(DENY)
@@ -91,7 +96,7 @@ bench:
 # The operator with many domains, as root: prints rows for docs/benchmark.md, writes
 # target/bench/domains.json. ARGS='--domains 1000 --fresh 0' makes it shorter; '--help' has them all.
 bench-domains:
-	cargo bench --quiet --profile dev -p postrider-e2e --features cluster --bench domains -- $(ARGS)
+	cargo bench --quiet --profile dev -p postrider-e2e --bench domains -- $(ARGS)
 
 clean:
 	$(DEMO) clean

@@ -1,6 +1,5 @@
 //! The real receiver takes mail for whom it knows, refuses the rest, and its OpenDKIM tells
 //! signatures that verify from those that do not.
-#![cfg(feature = "cluster")]
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};

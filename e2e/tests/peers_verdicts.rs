@@ -1,5 +1,4 @@
 //! The judges pass what is right and only that: each way of being wrong gets its own verdict.
-#![cfg(feature = "cluster")]
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::{

@@ -29,12 +29,12 @@ impl Drop for Running {
     }
 }
 
-/// The program `name`, built with the packages and features that this test is built with, so that
-/// nothing but itself is compiled for it.
+/// The program `name`, built beside this test, and so of the same libraries: nothing but itself is
+/// compiled for it.
 pub(crate) fn built(name: &str) -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--message-format=json", "--workspace"])
-        .args(["--features=postrider-e2e/cluster", "--bin", name])
+        .args(["--test", env!("CARGO_CRATE_NAME"), "--bin", name])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
         .expect("cargo runs");

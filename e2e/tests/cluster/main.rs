@@ -4,7 +4,7 @@
 //! share the one that `E2E_STATE_DIR` names, each in a namespace of its own. One command brings it
 //! up, runs them and takes it down:
 //! `cargo run -p postrider-e2e --bin e2e-cluster -- run -- \
-//!  cargo test -p postrider-e2e --features cluster --test cluster`
+//!  cargo test -p postrider-e2e --test cluster`
 
 #[cfg(test)]
 mod support;

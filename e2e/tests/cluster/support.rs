@@ -56,7 +56,7 @@ impl Trial {
             panic!(
                 "{STATE_VARIABLE} is not set; run the cluster tests by: cargo run -p \
                  postrider-e2e --bin e2e-cluster -- run -- cargo test -p postrider-e2e \
-                 --features cluster --test cluster"
+                 --test cluster"
             );
         };
         let progress = Progress::nowhere();

@@ -4,7 +4,7 @@
 //! namespace, a zone, a pool and receivers of its own, and they run side by side. One command
 //! brings the cluster up, runs them and takes it down:
 //! `cargo run -p postrider-e2e --bin e2e-cluster -- run -- \
-//!  cargo test -p postrider-e2e --features cluster --test mail`
+//!  cargo test -p postrider-e2e --test mail`
 
 #![cfg(test)]
 
