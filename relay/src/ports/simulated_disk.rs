@@ -71,6 +71,8 @@ struct State {
     names: BTreeMap<String, usize>,
     /// Names on stable storage.
     stable_names: BTreeMap<String, usize>,
+    /// Names given in the place of others since their directory was synced.
+    renamed: Vec<[String; 2]>,
     locked: BTreeSet<String>,
     faults: Faults,
     calls: u64,
@@ -121,6 +123,7 @@ impl SimulatedDisk {
             files: Vec::new(),
             names: BTreeMap::new(),
             stable_names: BTreeMap::new(),
+            renamed: Vec::new(),
             locked: BTreeSet::new(),
             faults,
             calls: 0,
@@ -210,14 +213,25 @@ impl SimulatedDisk {
         }
         let mut names = old.stable_names.clone();
         let all: BTreeSet<String> = old.names.keys().chain(names.keys()).cloned().collect();
+        let mut changed: BTreeMap<String, bool> = BTreeMap::new();
         for name in all {
-            let changed = match survivors {
+            let is_changed = match survivors {
                 Survivors::All | Survivors::Names | Survivors::Torn(_) => true,
                 Survivors::Synced | Survivors::Bytes => false,
                 Survivors::Chance(_) => draw(&mut random).is_multiple_of(2),
             };
+            changed.insert(name, is_changed);
+        }
+        // A file has its old name or its new one, as file systems with a journal promise. A name may
+        // have been given twice: one that did not survive takes what came of it along.
+        for [from, to] in old.renamed.iter().chain(old.renamed.iter().rev()) {
+            let both = [from, to].map(|name| changed.get(name).copied().unwrap_or(true));
+            if both.contains(&false) {
+                changed.extend([from, to].map(|name| (name.clone(), false)));
+            }
+        }
+        for (name, _) in changed.into_iter().filter(|(_, changed)| *changed) {
             match old.names.get(&name) {
-                _ if !changed => {}
                 Some(index) => drop(names.insert(name, *index)),
                 None => drop(names.remove(&name)),
             }
@@ -225,6 +239,7 @@ impl SimulatedDisk {
         Self::of(State {
             files: old.files,
             stable_names: names.clone(),
+            renamed: Vec::new(),
             names,
             locked: BTreeSet::new(),
             faults: Faults::default(),
@@ -407,6 +422,7 @@ impl Disk for SimulatedDisk {
         self.changes(|state| {
             let index = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
             state.names.insert(to.to_owned(), index);
+            state.renamed.push([from, to].map(str::to_owned));
             Ok(())
         })
     }
@@ -424,6 +440,7 @@ impl Disk for SimulatedDisk {
         self.changes(|state| {
             let here = |name: &String| name.rsplit_once('/').map_or("", |(f, _)| f) == folder;
             let seen = state.names.clone();
+            state.renamed.retain(|names| !names.iter().any(here));
             state.stable_names.retain(|name, _| !here(name));
             let seen = seen.into_iter().filter(|(name, _)| here(name));
             state.stable_names.extend(seen);

@@ -35,6 +35,8 @@ const MARK_3: usize = 8;
 const SUM: usize = 4;
 /// Bytes of a record header in version 3.
 const RECORD_HEADER_3: usize = 24;
+/// The longest header a record has had.
+pub(crate) const LONGEST_HEADER: usize = RECORD_HEADER_3;
 /// Largest payload: far above any message size limit, far below what a u32 counts.
 pub(crate) const MAX_PAYLOAD: u64 = 256 << 20;
 
@@ -147,6 +149,13 @@ impl Framing {
         } else {
             MARK
         }
+    }
+
+    /// Whether what records begin with stands anywhere in `bytes`.
+    pub(crate) fn occurs_in(&self, bytes: &[u8]) -> bool {
+        let mark = self.mark();
+        let mark = mark.get(..self.mark_length()).unwrap_or_default();
+        memchr::memmem::find(bytes, mark).is_some()
     }
 
     /// Appends the header of a record.

@@ -20,6 +20,7 @@ pub(crate) mod record;
 mod recovery;
 mod tables;
 mod trailer;
+mod turnover;
 mod version3;
 
 use std::{
@@ -33,10 +34,11 @@ use bytes::Bytes;
 pub(crate) use aside::{Aside, forget_old_tails};
 use compaction::Compaction;
 pub(crate) use compaction::Current;
-use format::{Framing, SEGMENT_HEADER, SEGMENT_VERSION, SegmentHeader};
+use format::Framing;
 use index::Index;
 use record::{Encoded, Head as MessageHead, Record};
 pub(crate) use recovery::{Damage, DamageKind, Recovery, put_aside};
+pub(crate) use turnover::segment_name;
 
 use crate::{
     custody::orders::Orders,
@@ -61,6 +63,8 @@ pub(crate) struct Spool {
     next_number: u64,
     /// A head that failed, whose tail the next one may repeat; 0 for none.
     abandoned: u64,
+    /// Whether there is a [`SPARE`].
+    has_spare: bool,
     /// Bytes compaction may write: as many as were appended, up to [`CREDIT_SEGMENTS`] segments.
     credit: u64,
     compaction: Option<Compaction>,
@@ -98,6 +102,8 @@ struct Head {
     file: Box<dyn DiskFile>,
     length: u64,
     synced: u64,
+    /// Length of its file, which is more than its own while it has the room of an older one.
+    room: u64,
     /// Whether its header says that orders may be in force.
     announces: bool,
     index: Index,
@@ -187,44 +193,6 @@ impl Spool {
         }
     }
 
-    /// Makes sure that there is a head to append to: begins one, on stable storage with its name,
-    /// when there is none or it is full. Working, it proves the disk works.
-    pub(crate) fn ensure_head(&mut self) -> io::Result<()> {
-        let is_over = |head: &Head| {
-            head.length >= self.segment_bytes
-                || head.index.len() >= INDEXED
-                || (self.announces && !head.announces)
-        };
-        if self.head.as_ref().is_some_and(is_over) {
-            self.seal()?;
-        }
-        if self.head.is_none() {
-            self.head = Some(self.begin()?);
-        }
-        Ok(())
-    }
-
-    /// Ends the head with its index, on stable storage. The next append begins another.
-    pub(crate) fn seal(&mut self) -> io::Result<()> {
-        let Some(mut head) = self.head.take() else {
-            return Ok(());
-        };
-        let sealed = write_index(head.file.as_ref(), head.length, head.framing, &head.index);
-        match sealed {
-            Ok(length) => {
-                head.length = length;
-                if let Some(segment) = self.segments.get_mut(&head.number) {
-                    segment.length = length;
-                }
-                Ok(())
-            }
-            Err(error) => {
-                self.abandon(&head);
-                Err(error)
-            }
-        }
-    }
-
     /// A message lives at `place` from now on.
     pub(crate) fn hold(&mut self, place: &Place) {
         if let Some(segment) = self.segments.get_mut(&place.segment) {
@@ -294,115 +262,10 @@ impl Spool {
         }
     }
 
-    /// Removes segments in which nothing is needed. Each removal is stable before one that depends
-    /// on it is made.
-    pub(crate) fn remove_dead(&mut self) -> io::Result<()> {
-        while let Some(number) = self.removable() {
-            match self.disk.remove(&segment_name(number)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => self.disk.sync_directory("")?,
-            }
-            self.segments.remove(&number);
-        }
-        Ok(())
-    }
-
     /// Segments there are, the head among them.
     pub(crate) fn segment_count(&self) -> usize {
         self.segments.len()
     }
-
-    fn removable(&self) -> Option<u64> {
-        let mut sealed = self.sealed();
-        sealed
-            .find(|(_, segment)| self.may_go(segment))
-            .map(|(number, _)| number)
-    }
-
-    /// Whether nothing in a segment that is not the head is needed.
-    fn may_go(&self, segment: &Segment) -> bool {
-        let gone = |others: &BTreeSet<u64>| !others.iter().any(|n| self.segments.contains_key(n));
-        segment.live == 0 && !segment.pinned && gone(&segment.refers) && gone(&segment.supersedes)
-    }
-
-    /// All segments but the head.
-    fn sealed(&self) -> impl Iterator<Item = (u64, &Segment)> {
-        let head = self.head.as_ref().map(|head| head.number);
-        self.segments
-            .iter()
-            .map(|(number, segment)| (*number, segment))
-            .filter(move |(number, _)| Some(*number) != head)
-    }
-
-    /// Begins a segment: header and name are stable before the first record is written.
-    fn begin(&mut self) -> io::Result<Head> {
-        let header = SegmentHeader {
-            version: SEGMENT_VERSION,
-            number: self.next_number,
-            marker: self.random.next_u64(),
-            repeats: self.abandoned,
-            orders: self.announces,
-        };
-        if header.number > MAX_SEGMENT {
-            return Err(io::Error::other("spool has used up its segment numbers"));
-        }
-        let name = segment_name(header.number);
-        let file = self.disk.create(&name)?;
-        let begun = file
-            .write_at(0, &[&header.encode()])
-            .and_then(|()| file.sync_data())
-            .and_then(|()| self.disk.sync_directory(""));
-        self.next_number += 1;
-        if let Err(error) = begun {
-            // Holds no record; what cannot be removed now is removed at the next opening.
-            drop(file);
-            let _ = self.disk.remove(&name);
-            return Err(error);
-        }
-        let length = SEGMENT_HEADER as u64;
-        let segment = Segment {
-            length,
-            framing: Some(header.framing()),
-            supersedes: (self.abandoned != 0)
-                .then_some(self.abandoned)
-                .into_iter()
-                .collect(),
-            ..Segment::default()
-        };
-        self.segments.insert(header.number, segment);
-        self.abandoned = 0;
-        Ok(Head {
-            number: header.number,
-            framing: header.framing(),
-            file,
-            length,
-            synced: length,
-            announces: header.orders,
-            index: Index::new(header.number, header.repeats),
-        })
-    }
-
-    /// Gives up a head whose write or sync failed. What was synced before stays; the rest was never
-    /// acknowledged and is cut off if the disk lets us.
-    fn abandon(&mut self, head: &Head) {
-        let cut = head
-            .file
-            .truncate(head.synced)
-            .and_then(|()| head.file.sync_data());
-        if let Err(error) = cut {
-            tracing::warn!(segment = head.number, %error, "unsynced tail could not be cut off");
-        }
-        if let Some(segment) = self.segments.get_mut(&head.number) {
-            segment.length = head.synced;
-            segment.suspect = true;
-        }
-        self.abandoned = head.number;
-    }
-}
-
-/// The file name of a segment.
-pub(crate) fn segment_name(number: u64) -> String {
-    format!("{number:016x}.seg")
 }
 
 /// The message whose record was read from `place`, checked.
@@ -437,31 +300,6 @@ pub(crate) fn read_record(
         }
         other => Ok(other?),
     }
-}
-
-/// Segments are numbered by 32 bits in memory: one a second for 136 years.
-const MAX_SEGMENT: u64 = u32::MAX as u64 - 1;
-
-/// Writes a segment's index and trailer behind its `length` bytes, and syncs. The new length.
-fn write_index(
-    file: &dyn DiskFile,
-    length: u64,
-    framing: Framing,
-    index: &Index,
-) -> io::Result<u64> {
-    let payload = index.encode();
-    let size = length_of(payload.len())?;
-    let mut header = Vec::new();
-    framing.put_header(&mut header, record::INDEX, size, crc32fast::hash(&payload));
-    let said = trailer::payload(length, size);
-    let mut trailer = Vec::new();
-    let sum = crc32fast::hash(&said);
-    framing.put_header(&mut trailer, record::TRAILER, length_of(said.len())?, sum);
-    trailer.extend(said);
-    let parts: [&[u8]; 3] = [&header, &payload, &trailer];
-    file.write_at(length, &parts)?;
-    file.sync_data()?;
-    Ok(length + parts.iter().map(|part| part.len() as u64).sum::<u64>())
 }
 
 fn length_of(payload: usize) -> io::Result<u32> {

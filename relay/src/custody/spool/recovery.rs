@@ -4,7 +4,8 @@
 //! already, each segment's index is read, or the segment itself where it has no good one, and what
 //! it says is applied to the queue, segment by segment in their order.
 //!
-//! Promises: a torn tail is cut off, damage elsewhere is copied to `quarantine/` and reported, and
+//! Promises: a torn tail is cut off, and so is what is left there of an older segment whose room it
+//! took, which has no mark of the segment; damage elsewhere is copied to `quarantine/` and reported, and
 //! neither keeps the rest from being read. Nothing is removed that could not be put aside. A second
 //! opening finds what the first one found.
 
@@ -24,7 +25,8 @@ use super::{
     },
     index::{Change, Index, Indexed},
     record::{self, INDEX},
-    segment_name, trailer, write_index,
+    trailer,
+    turnover::{SPARE, segment_name, write_index},
 };
 use crate::{
     custody::{
@@ -121,6 +123,7 @@ impl Spool {
             head: None,
             next_number,
             abandoned: 0,
+            has_spare: names.iter().any(|name| name == SPARE),
             credit: 0,
             compaction: None,
             orders: None,
@@ -172,7 +175,10 @@ impl Spool {
                 }
                 Stretch::Torn(range) => {
                     length = range.start as u64;
-                    damage.push(self.quarantine(number, &bytes, range, DamageKind::Torn));
+                    let torn = bytes.get(range.clone()).unwrap_or_default();
+                    if framing.occurs_in(torn) {
+                        damage.push(self.quarantine(number, &bytes, range, DamageKind::Torn));
+                    }
                     file.truncate(length)?;
                     file.sync_data()?;
                 }
@@ -433,7 +439,7 @@ fn look_at(disk: &dyn Disk, number: u64) -> Result<Option<(Segment, bool)>, Open
 /// Writes the index of a segment that was not sealed, so that the next opening need not read it
 /// whole. It is no harm when that fails. The segment's length then.
 fn index_later(file: &dyn DiskFile, length: u64, framing: Framing, index: &Index) -> u64 {
-    match write_index(file, length, framing, index) {
+    match write_index(file, (length, length), framing, index) {
         Ok(length) => length,
         Err(error) => {
             tracing::warn!(%error, "segment could not be given an index");

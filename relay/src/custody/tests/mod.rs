@@ -81,7 +81,7 @@ struct Counting(AtomicU64);
 
 impl Random for Counting {
     fn next_u64(&self) -> u64 {
-        let n = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+        let n = self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
@@ -114,7 +114,8 @@ fn limits() -> Limits {
 }
 
 fn parts(disk: &SimulatedDisk, clock: &Arc<ManualClock>) -> Parts {
-    let seed = u64::from(disk.calls() != 0) << 32 | disk.calls();
+    // What is left of older segments has other markers than those drawn now.
+    let seed = disk.fingerprint().wrapping_add(disk.calls());
     Parts {
         disk: Arc::new(disk.clone()),
         clock: Arc::clone(clock) as Arc<dyn Clock>,

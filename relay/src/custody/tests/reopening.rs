@@ -14,7 +14,7 @@ use super::{
     state::State,
     *,
 };
-use crate::ports::simulated_disk::Failure;
+use crate::ports::simulated_disk::{Failure, Survivors};
 
 /// A spool that was opened and wholly restored.
 pub(super) struct Reopened {
@@ -28,7 +28,8 @@ pub(super) fn reopen(disk: &SimulatedDisk) -> Reopened {
 
 /// With segments of so many bytes.
 fn reopen_in(disk: &SimulatedDisk, segment_bytes: u64) -> Reopened {
-    let random = Counting(AtomicU64::new(disk.calls()));
+    let seed = disk.fingerprint().wrapping_add(disk.calls());
+    let random = Counting(AtomicU64::new(seed));
     let disk = Arc::new(disk.clone());
     let (mut spool, mut recovery) = Spool::open(disk, Arc::new(random), segment_bytes).unwrap();
     let mut queue = Queue::new(Arc::new(|_| Admission::Send), 0);
@@ -256,4 +257,59 @@ async fn mail_comes_in_and_goes_out_while_the_rest_is_restored() {
     assert_eq!(custody.restoring(), 0);
     assert_eq!(remaining().unwrap()[&domain], 21);
     custody.close().await;
+}
+
+/// A spool whose first segment was full and is done, so that its room is to spare; its length.
+fn with_spare(disk: &SimulatedDisk) -> (Reopened, usize) {
+    let mut writing = reopen_in(disk, 2000);
+    writing.segment((1..8).map(accepted).collect());
+    writing.spool.remove_dead().unwrap();
+    assert_eq!(disk.list("").unwrap(), ["spare"]);
+    (writing, disk.bytes("spare").len())
+}
+
+#[test]
+fn a_segment_takes_the_room_of_one_that_is_done_and_brings_nothing_back() {
+    for is_sealed in [false, true] {
+        let disk = empty_disk();
+        let (mut writing, room) = with_spare(&disk);
+        writing.spool.append(&[accepted(8)], Sync::Now).unwrap();
+        assert_eq!(disk.list("").unwrap(), [segment_name(2)]);
+        assert_eq!(disk.bytes(&segment_name(2)).len(), room);
+        if is_sealed {
+            writing.spool.seal().unwrap();
+            assert!(disk.bytes(&segment_name(2)).len() < room);
+        }
+        drop(writing);
+        let queue = reopen(&disk).queue;
+        assert!((1..8).all(|number| !queue.contains(id(number))));
+        assert!(queue.contains(id(8)));
+        assert!(disk.bytes(&segment_name(2)).len() < room, "left as it was");
+        assert!(disk.list("quarantine").unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_spare_outlives_a_restart() {
+    let disk = empty_disk();
+    drop(with_spare(&disk));
+    let mut writing = reopen_in(&disk, 2000);
+    writing.spool.append(&[accepted(8)], Sync::Now).unwrap();
+    assert_eq!(disk.list("").unwrap(), [segment_name(1)]);
+    assert!(
+        reopen_in(&disk.after_crash(Survivors::Synced), 2000)
+            .queue
+            .contains(id(8))
+    );
+}
+
+#[test]
+fn a_damaged_header_brings_nothing_back_from_the_room_it_took() {
+    let disk = empty_disk();
+    let (mut writing, _) = with_spare(&disk);
+    writing.spool.ensure_head().unwrap();
+    drop(writing);
+    disk.damage(&segment_name(2), 9, 1);
+    let queue = reopen(&disk).queue;
+    assert!((1..8).all(|number| !queue.contains(id(number))));
 }
