@@ -1,16 +1,15 @@
 //! Gates: what may be claimed for a site, and the lines that wait for it.
 //!
-//! Promises: pure. Whenever a gate has room and lines wait at it, one of them is called.
-
-use std::collections::VecDeque;
+//! Promises: pure. That a lane moves to another gate costs as much as it has flows, and happens
+//! when its site becomes known or is another.
 
 use postrider_crds::DomainName;
 
-use super::{
-    LEAST_KIB, Lanes, Room, SUSPECT_KIB, SUSPECTS_CALLED, Stand, Trust, UNKNOWN_SITE_CLAIMS, key,
-    line::Line,
-};
+use super::{Lanes, Room, SUSPECT_KIB, Trust, key, rings::Ring};
 use crate::mail::Site;
+
+/// What a lane may have claimed before its site is known.
+const UNKNOWN_SITE_CLAIMS: u32 = 64;
 
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -20,10 +19,10 @@ pub(super) struct Gate {
     pub(super) lanes: u32,
     pub(super) claimed: u32,
     pub(super) kib: u64,
-    /// Lines of tenants with ready legs here, one each.
-    pub(super) lines: Vec<u32>,
-    /// Those of them that wait for room.
-    pub(super) waiting: VecDeque<u32>,
+    /// Lines that wait for room here.
+    pub(super) waiting: Ring,
+    /// Those that wait among the suspects.
+    pub(super) aside: Ring,
 }
 
 impl Lanes {
@@ -36,7 +35,7 @@ impl Lanes {
         limit: u32,
         trust: Trust,
     ) -> Room {
-        let Some(&lane) = self.names.get(domain) else {
+        let Some(lane) = self.register.find(domain) else {
             return Room::Granted;
         };
         let gate = match self.sites.get(site) {
@@ -47,11 +46,13 @@ impl Lanes {
                 gate
             }
         };
+        let suspect_kib = self.suspect_kib;
         self.move_lane(lane, gate);
         let Some(entry) = self.gates.get_mut(gate as usize) else {
             return Room::Granted;
         };
-        entry.limit = limit.max(1);
+        let limit = limit.max(1);
+        let more = limit.saturating_sub(std::mem::replace(&mut entry.limit, limit));
         let was = std::mem::replace(&mut entry.trust, trust);
         let over = entry.claimed > entry.limit;
         match (was, trust) {
@@ -63,49 +64,13 @@ impl Lanes {
             (Trust::Proven, Trust::Proven) | (Trust::Suspect, Trust::Suspect) => {}
         }
         let full = over || (trust == Trust::Suspect && self.suspect_kib > SUSPECT_KIB);
-        self.ring(gate);
+        self.ring(gate, more);
+        if self.suspect_kib < suspect_kib {
+            self.ring_suspects();
+        }
         match full {
             true => Room::Full,
             false => Room::Granted,
-        }
-    }
-
-    /// Calls as many of the lines that wait at a gate as it has room for.
-    pub(super) fn ring(&mut self, gate: u32) {
-        let Some(entry) = self.gates.get_mut(gate as usize) else {
-            return;
-        };
-        let room = entry.limit.saturating_sub(entry.claimed) as usize;
-        let room = room.min(entry.waiting.len());
-        let called: Vec<u32> = entry.waiting.drain(..room).collect();
-        for line in called {
-            self.take_turn(line);
-        }
-    }
-
-    /// Calls some of the lines that wait among the suspects, as far as there is room.
-    pub(super) fn ring_suspects(&mut self) {
-        let room = SUSPECT_KIB.saturating_sub(self.suspect_kib) / u64::from(LEAST_KIB);
-        for _ in 0..room.min(SUSPECTS_CALLED) {
-            let Some(line) = self.suspects.pop_front() else {
-                return;
-            };
-            self.take_turn(line);
-        }
-    }
-
-    /// A site is a suspect no more: its lines do not wait among them.
-    fn clear(&mut self, gate: u32) {
-        let lines = &self.lines;
-        let is_cleared = |line: &u32| {
-            let line = lines.get(*line as usize);
-            line.is_none_or(|line| line.gate == gate)
-        };
-        let (cleared, others): (VecDeque<u32>, _) =
-            self.suspects.iter().partition(|line| is_cleared(line));
-        self.suspects = others;
-        for line in cleared {
-            self.take_turn(line);
         }
     }
 
@@ -117,7 +82,8 @@ impl Lanes {
         if from == to {
             return;
         }
-        let (claimed, kib, flows) = (entry.claimed, entry.kib, entry.flows.clone());
+        let (claimed, kib) = (entry.claimed, entry.kib);
+        let flows: Vec<u32> = entry.flows.members(&self.lane_links).collect();
         let mut suspect = 0_i64;
         if let Some(gate) = self.gates.get_mut(from as usize) {
             gate.claimed = gate.claimed.saturating_sub(claimed);
@@ -135,90 +101,11 @@ impl Lanes {
         for flow in flows {
             self.move_flow(flow, to);
         }
-        self.ring(from);
+        self.ring(from, claimed);
         self.drop_gate(from);
     }
 
-    /// A flow joins its tenant's line at another gate. The line it leaves ends when its turn comes,
-    /// if that was its last.
-    fn move_flow(&mut self, flow: u32, to: u32) {
-        let Some(entry) = self.flows.get(flow as usize) else {
-            return;
-        };
-        let (tenant, priority, from) = (entry.tenant, entry.priority, entry.line);
-        if let Some(line) = self.lines.get_mut(from as usize) {
-            line.remove(priority, flow);
-        }
-        let line = self.line_at(to, tenant);
-        if let Some(line) = self.lines.get_mut(line as usize) {
-            line.add(priority, flow);
-        }
-        if let Some(entry) = self.flows.get_mut(flow as usize) {
-            entry.line = line;
-        }
-    }
-
-    /// The line of a tenant at a gate.
-    pub(super) fn line_at(&mut self, gate: u32, tenant: u32) -> u32 {
-        let lines = &self.lines;
-        let is_tenants = |line: &&u32| {
-            let line = lines.get(**line as usize);
-            line.is_some_and(|line| line.tenant == tenant)
-        };
-        let entry = self.gates.get(gate as usize);
-        let found = entry.and_then(|gate| gate.lines.iter().find(is_tenants));
-        if let Some(line) = found {
-            return *line;
-        }
-        let line = key(self.lines.insert(Line::new(tenant, gate)));
-        if let Some(gate) = self.gates.get_mut(gate as usize) {
-            gate.lines.push(line);
-        }
-        self.take_turn(line);
-        line
-    }
-
-    /// A line without flows, which stands nowhere any more, ends. Another may use its room.
-    pub(super) fn end_line(&mut self, line: u32) {
-        let Some(entry) = self.lines.try_remove(line as usize) else {
-            return;
-        };
-        if let Some(gate) = self.gates.get_mut(entry.gate as usize) {
-            gate.lines.retain(|other| *other != line);
-        }
-        self.ring(entry.gate);
-        self.ring_suspects();
-    }
-
-    /// The line that has its turn waits elsewhere.
-    pub(super) fn step_aside(&mut self, line: u32, stand: Stand) {
-        let Some(entry) = self.lines.get(line as usize) else {
-            return;
-        };
-        if let Some(tenant) = self.tenants.get_mut(entry.tenant as usize) {
-            tenant.turns.pop_front();
-        }
-        match (stand, self.gates.get_mut(entry.gate as usize)) {
-            (Stand::Gate, Some(gate)) => gate.waiting.push_back(line),
-            _ => self.suspects.push_back(line),
-        }
-    }
-
-    /// Puts a line behind its tenant's others.
-    pub(super) fn take_turn(&mut self, line: u32) {
-        let Some(entry) = self.lines.get(line as usize) else {
-            return;
-        };
-        let key = entry.tenant;
-        if let Some(tenant) = self.tenants.get_mut(key as usize) {
-            tenant.turns.push_back(line);
-            if !tenant.has_turn {
-                tenant.has_turn = true;
-                self.turns.push_back(key);
-            }
-        }
-    }
-
+    /// Lets go of a gate that is no lane's.
     pub(super) fn drop_gate(&mut self, gate: u32) {
         if self
             .gates
@@ -226,12 +113,9 @@ impl Lanes {
             .is_some_and(|gate| gate.lanes == 0)
             && let Some(gone) = self.gates.try_remove(gate as usize)
         {
+            debug_assert!(gone.waiting.is_empty() && gone.aside.is_empty());
             if let Some(site) = gone.site {
                 self.sites.remove(&site);
-            }
-            // They have no legs, and end when their turn comes.
-            for line in gone.waiting {
-                self.take_turn(line);
             }
         }
     }
@@ -246,8 +130,8 @@ impl Gate {
             trust: Trust::Suspect,
             claimed: 0,
             kib: 0,
-            lines: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: Ring::default(),
+            aside: Ring::default(),
         }
     }
 

@@ -14,23 +14,30 @@
 //!   at all, so that silent sites cannot starve the rest.
 //! - Tenants are served by deficit round robin, in KiB; a tenant's lines take turns.
 //!
-//! Promises: pure; constant time per leg, whatever waits. Whenever a gate has room and legs wait at
+//! Promises: pure. A leg that becomes ready, is claimed or is done takes constant time on the
+//! average, however many legs, tenants and sites wait. Whenever a gate has room and legs wait at
 //! it, one of its lines is where [`Lanes::pick`] finds it.
 
+mod flow;
 mod gates;
+mod lane;
 mod line;
+mod rings;
+mod stand;
 
 use std::collections::{HashMap, VecDeque};
 
-use postrider_crds::DomainName;
 use slab::Slab;
 
-use self::{gates::Gate, line::Line};
-use super::{
-    legs::{End, Legs, Position},
-    wheel,
+use self::{
+    flow::{Flows, list_of},
+    gates::Gate,
+    lane::{Lane, Register},
+    rings::{Links, Ring},
+    stand::{Lines, Stand},
 };
-use crate::mail::{Priority, Site};
+use super::legs::{Legs, Position};
+use crate::mail::Site;
 
 /// What may be claimed at a time, in KiB: 256 MiB of messages.
 const CLAIM_KIB: u64 = 256 << 10;
@@ -38,62 +45,40 @@ const CLAIM_KIB: u64 = 256 << 10;
 const SUSPECT_KIB: u64 = CLAIM_KIB / 2;
 /// What a small message counts for, in KiB: with it at most 4096 legs are claimed.
 const LEAST_KIB: u16 = 64;
-/// What a lane may have claimed before its site is known.
-const UNKNOWN_SITE_CLAIMS: u32 = 64;
 /// What a tenant may have claimed, in KiB, before the next one has its turn.
 const QUANTUM: i64 = 256;
-/// Lines of suspects that are called at a time when there is room.
-const SUSPECTS_CALLED: u64 = 16;
-/// Lanes without legs that are remembered, with their sites.
-const IDLE_LANES: usize = 4096;
 
 /// The ready legs.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     lanes: Slab<Lane>,
-    names: HashMap<DomainName, u32>,
-    idle: VecDeque<(u32, u64)>,
-    idled: u64,
+    register: Register,
     gates: Slab<Gate>,
     sites: HashMap<Site, u32>,
-    flows: Slab<Flow>,
-    lines: Slab<Line>,
+    flows: Flows,
+    lines: Lines,
     tenants: Slab<Tenant>,
     /// Tenants with something to claim.
     turns: VecDeque<u32>,
     /// Lines that wait for room among the suspects.
-    suspects: VecDeque<u32>,
+    suspects: Ring,
+    /// Of flows, in their lanes.
+    lane_links: Links,
+    /// Of flows, among those of their priority in a line.
+    rank_links: Links,
+    /// Of lines, where they stand.
+    stand_links: Links,
+    /// Of lines among the suspects, beside the others of their gates.
+    aside_links: Links,
     claimed_kib: u64,
     suspect_kib: u64,
-}
-
-#[derive(Debug)]
-struct Lane {
-    domain: DomainName,
-    gate: u32,
-    legs: u32,
-    claimed: u32,
-    kib: u64,
-    /// By tenant and priority; there is one for each that has ready legs here.
-    flows: Vec<u32>,
-    /// When it became idle, if it is.
-    idle: u64,
-}
-
-/// One tenant's ready legs of one priority in one lane: the list of this number.
-#[derive(Debug)]
-struct Flow {
-    tenant: u32,
-    lane: u32,
-    line: u32,
-    priority: Priority,
 }
 
 #[derive(Debug, Default)]
 struct Tenant {
     deficit: i64,
     /// Its lines that may have room.
-    turns: VecDeque<u32>,
+    lines: Ring,
     has_turn: bool,
 }
 
@@ -128,85 +113,12 @@ impl Lanes {
         key(self.tenants.insert(Tenant::default()))
     }
 
-    /// The lane of a domain, for one more leg.
-    pub(super) fn enter(&mut self, domain: &DomainName) -> u32 {
-        let found = self.names.get(domain).copied();
-        let lane = found.unwrap_or_else(|| {
-            let gate = self.gates.insert(Gate::of(None));
-            let lane = key(self.lanes.insert(Lane {
-                domain: domain.clone(),
-                gate: key(gate),
-                legs: 0,
-                claimed: 0,
-                kib: 0,
-                flows: Vec::new(),
-                idle: 0,
-            }));
-            self.names.insert(domain.clone(), lane);
-            lane
-        });
-        if let Some(entry) = self.lanes.get_mut(lane as usize) {
-            entry.legs += 1;
-            entry.idle = 0;
-        }
-        lane
-    }
-
-    /// A leg, ready no more and not claimed, is gone from its lane.
-    pub(super) fn leave(&mut self, lane: u32) {
-        let Some(entry) = self.lanes.get_mut(lane as usize) else {
-            return;
-        };
-        entry.legs = entry.legs.saturating_sub(1);
-        if entry.legs == 0 {
-            self.idled += 1;
-            entry.idle = self.idled;
-            self.idle.push_back((lane, self.idled));
-        }
-        while self.idle.len() > IDLE_LANES {
-            if let Some((lane, since)) = self.idle.pop_front()
-                && self
-                    .lanes
-                    .get(lane as usize)
-                    .is_some_and(|l| l.idle == since)
-            {
-                self.forget(lane);
-            }
-        }
-    }
-
-    /// The domain of a lane.
-    pub(super) fn domain(&self, lane: u32) -> Option<&DomainName> {
-        Some(&self.lanes.get(lane as usize)?.domain)
-    }
-
-    /// The site of a lane, once it is known.
-    pub(super) fn site(&self, lane: u32) -> Option<&Site> {
-        let lane = self.lanes.get(lane as usize)?;
-        self.gates.get(lane.gate as usize)?.site.as_ref()
-    }
-
-    /// Domains with legs whose site is not known yet.
-    pub(super) fn unrouted(&self) -> Vec<DomainName> {
-        let lanes = self.lanes.iter().filter(|(_, lane)| {
-            let gate = self.gates.get(lane.gate as usize);
-            lane.legs > 0 && gate.is_some_and(|gate| gate.site.is_none())
-        });
-        lanes.map(|(_, lane)| lane.domain.clone()).collect()
-    }
-
-    /// A leg of a tenant, of this priority, is ready: behind the others of it, or before them.
-    pub(super) fn push(&mut self, legs: &mut Legs, leg: u32, whose: (u32, Priority), end: End) {
-        if let Some(list) = self.ready(legs, leg, whose) {
-            legs.push(list, leg, end);
-        }
-    }
-
     /// Takes the leg whose turn it is.
     pub(super) fn pick(&mut self, legs: &mut Legs) -> Option<u32> {
         loop {
-            let tenant = self.tenants.get_mut(*self.turns.front()? as usize)?;
-            let Some(&line) = tenant.turns.front() else {
+            let whose = *self.turns.front()? as usize;
+            let tenant = self.tenants.get_mut(whose)?;
+            let Some(line) = tenant.lines.first() else {
                 tenant.has_turn = false;
                 tenant.deficit = tenant.deficit.min(0);
                 self.turns.pop_front();
@@ -218,41 +130,28 @@ impl Lanes {
                 continue;
             }
             let Some((flow, leg)) = self.first_of(legs, line) else {
-                let tenant = self.tenants.get_mut(*self.turns.front()? as usize)?;
-                tenant.turns.pop_front();
-                self.end_line(line);
+                // It has ended.
                 continue;
             };
             let entry = legs.get(leg)?;
-            let (lane, cost) = (entry.lane, entry.cost);
-            match self.admits(lane, cost) {
+            let cost = entry.cost;
+            match self.admits(entry.lane, cost) {
                 Admits::Yes => {}
                 Admits::NothingMore => return None,
                 Admits::NotAt(stand) => {
-                    self.step_aside(line, stand);
+                    self.move_line(line, stand);
                     continue;
                 }
             }
             self.claim(legs, leg);
-            self.lines.get_mut(line as usize)?.gave();
+            self.lines.get_mut(line)?.gave(&self.rank_links);
+            let tenant = self.tenants.get_mut(whose)?;
+            tenant.lines.pass(&self.stand_links);
+            tenant.deficit -= i64::from(cost);
             if legs.first(list_of(flow)).is_none() {
                 self.end_flow(flow);
             }
-            let tenant = self.tenants.get_mut(*self.turns.front()? as usize)?;
-            tenant.turns.rotate_left(1);
-            tenant.deficit -= i64::from(cost);
             return Some(leg);
-        }
-    }
-
-    /// The flow of a line whose turn it is, and its first leg. Flows that lost all theirs end here.
-    fn first_of(&mut self, legs: &Legs, line: u32) -> Option<(u32, u32)> {
-        loop {
-            let flow = self.lines.get(line as usize)?.next()?;
-            match legs.first(list_of(flow)) {
-                Some(leg) => return Some((flow, leg)),
-                None => self.end_flow(flow),
-            }
         }
     }
 
@@ -283,33 +182,8 @@ impl Lanes {
         if entry.trust == Trust::Suspect {
             self.suspect_kib = self.suspect_kib.saturating_sub(cost);
         }
-        self.ring(gate);
+        self.ring(gate, 1);
         self.ring_suspects();
-    }
-
-    fn ready(&mut self, legs: &mut Legs, leg: u32, whose: (u32, Priority)) -> Option<u32> {
-        let (tenant, priority) = whose;
-        let entry = legs.get_mut(leg)?;
-        entry.position = Position::Ready;
-        let key_of_lane = entry.lane;
-        let lane = self.lanes.get(key_of_lane as usize)?;
-        let is_it = |flow: &&u32| {
-            let flow = self.flows.get(**flow as usize);
-            flow.is_some_and(|flow| (flow.tenant, flow.priority) == whose)
-        };
-        if let Some(flow) = lane.flows.iter().find(is_it) {
-            return Some(list_of(*flow));
-        }
-        let line = self.line_at(lane.gate, tenant);
-        let flow = key(self.flows.insert(Flow {
-            tenant,
-            lane: key_of_lane,
-            line,
-            priority,
-        }));
-        self.lines.get_mut(line as usize)?.add(priority, flow);
-        self.lanes.get_mut(key_of_lane as usize)?.flows.push(flow);
-        Some(list_of(flow))
     }
 
     /// Whether a leg of this cost may be claimed in a lane.
@@ -348,33 +222,6 @@ impl Lanes {
             }
         }
     }
-
-    /// A flow without legs ends.
-    fn end_flow(&mut self, flow: u32) {
-        let Some(entry) = self.flows.try_remove(flow as usize) else {
-            return;
-        };
-        if let Some(lane) = self.lanes.get_mut(entry.lane as usize) {
-            lane.flows.retain(|other| *other != flow);
-        }
-        if let Some(line) = self.lines.get_mut(entry.line as usize) {
-            line.remove(entry.priority, flow);
-        }
-    }
-
-    fn forget(&mut self, lane: u32) {
-        let Some(entry) = self.lanes.try_remove(lane as usize) else {
-            return;
-        };
-        self.names.remove(&entry.domain);
-        for flow in entry.flows {
-            self.end_flow(flow);
-        }
-        if let Some(gate) = self.gates.get_mut(entry.gate as usize) {
-            gate.lanes -= 1;
-        }
-        self.drop_gate(entry.gate);
-    }
 }
 
 enum Admits {
@@ -383,19 +230,6 @@ enum Admits {
     NothingMore,
     /// Its line waits there.
     NotAt(Stand),
-}
-
-/// Where a line waits for room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stand {
-    /// At its gate.
-    Gate,
-    /// Among the suspects.
-    Suspects,
-}
-
-fn list_of(flow: u32) -> u32 {
-    wheel::LISTS + flow
 }
 
 fn key(slab: usize) -> u32 {
