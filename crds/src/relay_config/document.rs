@@ -17,23 +17,21 @@ pub trait Document: Serialize + DeserializeOwned {
 
     /// Reads a document. Errors name the field, the value and the line.
     fn from_yaml(text: &str) -> Result<Self, DocumentError> {
-        // The version is looked at first: "unknown version" is a better answer than an unknown key.
-        let probe: VersionProbe =
-            serde_yaml::from_str(text).map_err(|source| DocumentError::Syntax {
-                document: Self::NAME,
-                source,
-            })?;
-        if probe.version != DOCUMENT_VERSION {
-            let found = probe.version;
-            return Err(DocumentError::Version {
-                document: Self::NAME,
-                found,
-            });
-        }
-        serde_yaml::from_str(text).map_err(|source| DocumentError::Syntax {
-            document: Self::NAME,
-            source,
-        })
+        let document = Self::NAME;
+        let syntax = |source| DocumentError::Syntax { document, source };
+        let found = match serde_yaml::from_str::<Self>(text) {
+            Ok(read) if read.version() == DOCUMENT_VERSION => return Ok(read),
+            Ok(read) => read.version(),
+            Err(error) => {
+                // "Unknown version" is a better answer than an unknown key.
+                let probe: VersionProbe = serde_yaml::from_str(text).map_err(syntax)?;
+                if probe.version == DOCUMENT_VERSION {
+                    return Err(syntax(error));
+                }
+                probe.version
+            }
+        };
+        Err(DocumentError::Version { document, found })
     }
 
     /// Writes the document; the same value always gives the same bytes.

@@ -30,6 +30,10 @@ fn an_unknown_key_a_bad_value_and_a_new_version_are_refused_by_name() {
         ("initial: 1m", "initial: 1x", "1x"),
         ("tls: Opportunistic", "tls: Maybe", "Maybe"),
         ("version: 1", "version: 2", "version 2"),
+        ("version: 1", "version: 2\nnew: key", "version 2"),
+        ("version: 1", "version: one", "version: invalid type"),
+        ("version: 1", "new: key", "missing field `version`"),
+        ("limits: {", "limits: [", "at line "),
         ("submission: 587", "submission: 99999", "99999"),
     ] {
         let error = RelayConfig::from_yaml(&CONFIG.replace(from, to)).expect_err(to);
