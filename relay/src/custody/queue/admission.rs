@@ -117,7 +117,7 @@ impl Queue {
         self.origins.admission = admission;
         let mut changes = Vec::new();
         if any {
-            for (slot, message) in &self.messages {
+            for (slot, message) in self.messages.iter() {
                 let known = self.origins.origins.get(message.origin as usize);
                 if let Some(known) = known.filter(|known| known.holding != message.holding) {
                     let change = HoldingChange {
@@ -131,9 +131,7 @@ impl Queue {
         }
         self.advance(now);
         for (slot, change) in &changes {
-            if let Ok(slot) = u32::try_from(*slot) {
-                self.set_holding(slot, change.now);
-            }
+            self.set_holding(*slot, change.now);
         }
         changes.sort_unstable_by_key(|(_, change)| change.id);
         changes.into_iter().map(|(_, change)| change).collect()
@@ -150,7 +148,7 @@ impl Queue {
     }
 
     fn set_holding(&mut self, slot: u32, holding: Holding) {
-        let Some(message) = self.messages.get_mut(slot as usize) else {
+        let Some(message) = self.messages.get_mut(slot) else {
             return;
         };
         message.holding = holding;

@@ -1,11 +1,10 @@
 //! A message's place in the queue, and how it comes there.
 
-use std::hash::BuildHasher;
-
 use jiff::Timestamp;
 
 use super::{
     Class, Holding, Hot, Queue,
+    chunks::Chunks,
     lanes::cost_of,
     legs::{End, Leg, NONE},
 };
@@ -72,9 +71,7 @@ impl Queue {
             hot,
         } = new;
         let (origin, holding) = self.origins.enter(&outline, &mut self.lanes);
-        let entry = self.messages.vacant_entry();
-        let slot = u32::try_from(entry.key()).expect("memory ends before 2^32 messages do");
-        let message = entry.insert(Message {
+        let mut message = Message {
             id: id.to_u128(),
             accepted: second(accepted),
             segment: 0,
@@ -87,16 +84,11 @@ impl Queue {
             class: Class::Held,
             priority: outline.priority,
             restored: hot.is_none(),
-        });
+        };
         message.set_place(place);
         self.held.add(message.accepted);
-        let (messages, hasher) = (&self.messages, &self.hasher);
-        let hash_of = |slot: &u32| {
-            let message = messages.get(*slot as usize);
-            hasher.hash_one(message.map_or(0, |message| message.id))
-        };
-        let hash = hasher.hash_one(id.to_u128());
-        self.ids.insert_unique(hash, slot, hash_of);
+        let slot = self.messages.insert(message);
+        self.ids.insert(id.to_u128(), slot, id_in(&self.messages));
         self.enter_legs(slot, &outline, state, place);
         let hot = hot.filter(|hot| holding == Holding::Free && self.fits(hot));
         if let Some(hot) = hot {
@@ -104,10 +96,7 @@ impl Queue {
             self.extra_of(slot).hot = Some(hot);
         }
         self.classify(slot);
-        let class = self
-            .messages
-            .get(slot as usize)
-            .map(|message| message.class);
+        let class = self.messages.get(slot).map(|message| message.class);
         if matches!(class, Some(Class::Suspended | Class::Held)) {
             // Nobody asks for it soon.
             self.cool(slot);
@@ -116,7 +105,7 @@ impl Queue {
     }
 
     fn enter_legs(&mut self, slot: u32, outline: &Outline<'_>, state: &State, place: Place) {
-        let accepted = self.messages.get(slot as usize).map_or(0, |m| m.accepted);
+        let accepted = self.messages.get(slot).map_or(0, |m| m.accepted);
         let pending = state.pending_legs(&outline.leg_of);
         let mut keys = Vec::with_capacity(outline.legs.len());
         for ((number, domain), leg_state) in (0..).zip(&outline.legs).zip(&state.legs) {
@@ -147,24 +136,22 @@ impl Queue {
             let extra = self.extra_of(slot);
             extra.recipients = recipients;
             extra.legs = keys;
-        } else if let (Some(message), [key]) =
-            (self.messages.get_mut(slot as usize), keys.as_slice())
-        {
+        } else if let (Some(message), [key]) = (self.messages.get_mut(slot), keys.as_slice()) {
             message.leg = *key;
         }
     }
 
     fn extra_of(&mut self, slot: u32) -> &mut Extra {
-        let message = self.messages.get_mut(slot as usize);
-        let key = message.as_ref().map_or(NONE, |message| message.extra) as usize;
-        if self.extras.contains(key) {
-            return self.extras.get_mut(key).expect("it is there");
+        let message = self.messages.get_mut(slot);
+        let mut key = message.as_ref().map_or(NONE, |message| message.extra);
+        if self.extras.get(key).is_none() {
+            key = self.extras.insert(Extra::default());
+            if let Some(message) = message {
+                message.extra = key;
+            }
         }
-        let entry = self.extras.vacant_entry();
-        if let Some(message) = message {
-            message.extra = u32::try_from(entry.key()).expect("memory ends before 2^32 do");
-        }
-        entry.insert(Extra::default())
+        let extra = self.extras.get_mut(key);
+        extra.expect("it is there or was added just now")
     }
 
     fn fits(&self, hot: &Hot) -> bool {
@@ -188,6 +175,11 @@ impl Message {
     }
 }
 
+/// What tells the id of the message in a slot.
+pub(super) fn id_in(messages: &Chunks<Message>) -> impl Fn(u32) -> Option<u128> {
+    move |slot: u32| messages.get(slot).map(|message| message.id)
+}
+
 impl Hot {
     /// Bytes it takes, about.
     pub(super) fn size(&self) -> usize {
@@ -203,12 +195,11 @@ const RECIPIENT_SIZE: usize = 128;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::chunks::size_of_entry, *};
 
     #[test]
     fn a_message_takes_48_bytes() {
         assert_eq!(size_of::<Message>(), 48);
-        // What the slab keeps it in.
-        assert_eq!(size_of::<Option<Message>>(), 48);
+        assert_eq!(size_of_entry::<Message>(), 48);
     }
 }

@@ -42,14 +42,14 @@ impl Queue {
 
     /// Counts a message under the most urgent of its legs.
     pub(super) fn classify(&mut self, slot: u32) {
-        let Some(message) = self.messages.get(slot as usize) else {
+        let Some(message) = self.messages.get(slot) else {
             return;
         };
         let active = |key: &u32| {
             let leg = self.legs.get(*key);
             leg.is_some_and(|leg| matches!(leg.position, Position::Ready | Position::Claimed))
         };
-        let any_active = match self.extras.get(message.extra as usize) {
+        let any_active = match self.extras.get(message.extra) {
             Some(extra) if !extra.legs.is_empty() => extra.legs.iter().any(active),
             Some(_) | None => active(&message.leg),
         };
@@ -69,7 +69,7 @@ impl Queue {
             Class::Suspended => self.suspended.add(accepted),
             Class::Held => self.held.add(accepted),
         }
-        if let Some(message) = self.messages.get_mut(slot as usize) {
+        if let Some(message) = self.messages.get_mut(slot) {
             message.class = class;
         }
     }

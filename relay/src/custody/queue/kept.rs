@@ -79,7 +79,7 @@ impl Queue {
             return None;
         }
         let leg = self.legs.get(key)?;
-        let message = self.messages.get(leg.message as usize)?;
+        let message = self.messages.get(leg.message)?;
         let matter = self.matter(message, leg)?;
         self.keeping.standing.keeps(matter, self.wheel.now())
     }
@@ -144,11 +144,11 @@ impl Queue {
                 self.classify(slot);
             }
         }
-        self.keeping.review = (end < self.messages.capacity()).then_some(end);
+        self.keeping.review = (end < self.messages.numbers()).then_some(end);
     }
 
     fn review_leg(&mut self, slot: u32, key: u32) {
-        let holding = self.messages.get(slot as usize).map(|m| m.holding);
+        let holding = self.messages.get(slot).map(|m| m.holding);
         let position = self.legs.get(key).map(|leg| leg.position);
         match (holding, position, self.kept(key)) {
             (_, Some(Position::Waiting | Position::Ready), Some(_)) => self.keep(key),
@@ -175,8 +175,8 @@ impl Queue {
         if !self.is_put_off(found) {
             return None;
         }
-        let message = self.messages.get(found.message as usize)?;
-        let extra = self.extras.get(message.extra as usize);
+        let message = self.messages.get(found.message)?;
+        let extra = self.extras.get(message.extra);
         let recipients = extra.map_or(&[][..], |extra| &extra.recipients);
         let pending = (leg, Progress::Pending);
         let recipient = recipients.iter().position(|of| *of == pending).unwrap_or(0);
@@ -210,7 +210,7 @@ impl Queue {
         most: usize,
     ) -> (Vec<(MessageId, u32)>, bool) {
         let mut found = Vec::new();
-        let end = from.saturating_add(SWEEP).min(self.messages.capacity());
+        let end = from.saturating_add(SWEEP).min(self.messages.numbers());
         while *from < end && found.len() < most {
             let slot = u32::try_from(*from).unwrap_or(NONE);
             self.each_about(slot, about, |message, leg| {
@@ -220,13 +220,13 @@ impl Queue {
             });
             *from += 1;
         }
-        (found, *from >= self.messages.capacity())
+        (found, *from >= self.messages.numbers())
     }
 
     /// Gives out a leg that is meant and that nobody has, in whatever line it stands,
     /// searching from the message in slot `from` on, [`SWEEP`] of them at most.
     pub(crate) fn claim_ordered(&mut self, about: About<'_>, from: &mut usize) -> Sweep {
-        if *from >= self.messages.capacity() {
+        if *from >= self.messages.numbers() {
             return Sweep::End;
         }
         let end = from.saturating_add(SWEEP);
@@ -248,7 +248,7 @@ impl Queue {
 
     /// Counts messages of the next slots that are meant. Whether that was the end.
     pub(crate) fn count_about(&self, about: About<'_>, from: &mut usize, count: &mut u64) -> bool {
-        let end = from.saturating_add(SWEEP).min(self.messages.capacity());
+        let end = from.saturating_add(SWEEP).min(self.messages.numbers());
         while *from < end {
             let slot = u32::try_from(*from).unwrap_or(NONE);
             let mut is_one = false;
@@ -256,12 +256,12 @@ impl Queue {
             *count += u64::from(is_one);
             *from += 1;
         }
-        *from >= self.messages.capacity()
+        *from >= self.messages.numbers()
     }
 
     /// Legs of a message that are meant.
     fn each_about(&self, slot: u32, about: About<'_>, mut found: impl FnMut(&Message, &Leg)) {
-        let Some(message) = self.messages.get(slot as usize) else {
+        let Some(message) = self.messages.get(slot) else {
             return;
         };
         let came = MessageId::from_u128(message.id).millis();
@@ -281,10 +281,10 @@ impl Queue {
 
     /// The legs of a message that are not done.
     pub(super) fn each_key(&self, slot: u32, mut each: impl FnMut(u32)) {
-        let Some(message) = self.messages.get(slot as usize) else {
+        let Some(message) = self.messages.get(slot) else {
             return;
         };
-        let extra = self.extras.get(message.extra as usize);
+        let extra = self.extras.get(message.extra);
         match extra.map(|extra| extra.legs.as_slice()) {
             None | Some([]) => each(message.leg),
             Some(keys) => keys

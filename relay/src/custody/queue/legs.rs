@@ -3,7 +3,7 @@
 //! Promises: pure; a leg is on one list at most, and leaves it in constant time wherever it stands.
 //! The links are part of the leg, so a list costs nothing per leg.
 
-use slab::Slab;
+use super::chunks::Chunks;
 
 /// No leg, no list.
 pub(super) const NONE: u32 = u32::MAX;
@@ -55,7 +55,7 @@ pub(super) enum End {
 /// All legs.
 #[derive(Debug, Default)]
 pub(super) struct Legs {
-    legs: Slab<Leg>,
+    legs: Chunks<Leg>,
     lists: Vec<List>,
 }
 
@@ -91,21 +91,21 @@ impl Leg {
 
 impl Legs {
     pub(super) fn insert(&mut self, leg: Leg) -> u32 {
-        u32::try_from(self.legs.insert(leg)).expect("memory ends before 2^31 legs do")
+        self.legs.insert(leg)
     }
 
     pub(super) fn get(&self, leg: u32) -> Option<&Leg> {
-        self.legs.get(leg as usize)
+        self.legs.get(leg)
     }
 
     pub(super) fn get_mut(&mut self, leg: u32) -> Option<&mut Leg> {
-        self.legs.get_mut(leg as usize)
+        self.legs.get_mut(leg)
     }
 
     /// Takes a leg off its list and away.
     pub(super) fn remove(&mut self, leg: u32) -> Option<Leg> {
         self.unlink(leg);
-        self.legs.try_remove(leg as usize)
+        self.legs.remove(leg)
     }
 
     /// Makes sure that lists up to `list` exist.
@@ -145,7 +145,7 @@ impl Legs {
 
     /// Takes a leg off the list it is on, if any.
     pub(super) fn unlink(&mut self, leg: u32) {
-        let Some(entry) = self.legs.get_mut(leg as usize) else {
+        let Some(entry) = self.legs.get_mut(leg) else {
             return;
         };
         let (previous, next) = (entry.previous, entry.next);
@@ -172,7 +172,7 @@ impl Legs {
     }
 
     fn link(&mut self, leg: u32, previous: u32, next: u32) {
-        if let Some(entry) = self.legs.get_mut(leg as usize) {
+        if let Some(entry) = self.legs.get_mut(leg) {
             debug_assert_eq!(entry.previous, NONE, "a leg is on one list at most");
             (entry.previous, entry.next) = (previous, next);
             self.set_next(previous, leg);
@@ -184,7 +184,7 @@ impl Legs {
     fn set_next(&mut self, at: u32, to: u32) {
         if at & END != 0 {
             self.list(at & !END).head = if to & END == 0 { to } else { NONE };
-        } else if let Some(leg) = self.legs.get_mut(at as usize) {
+        } else if let Some(leg) = self.legs.get_mut(at) {
             leg.next = to;
         }
     }
@@ -192,7 +192,7 @@ impl Legs {
     fn set_previous(&mut self, at: u32, to: u32) {
         if at & END != 0 {
             self.list(at & !END).tail = if to & END == 0 { to } else { NONE };
-        } else if let Some(leg) = self.legs.get_mut(at as usize) {
+        } else if let Some(leg) = self.legs.get_mut(at) {
             leg.previous = to;
         }
     }
@@ -209,7 +209,7 @@ impl Legs {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::chunks::size_of_entry, *};
 
     fn of(legs: &Legs, list: u32) -> Vec<u32> {
         let mut found = Vec::new();
@@ -258,7 +258,6 @@ mod tests {
     #[test]
     fn a_leg_takes_32_bytes() {
         assert_eq!(size_of::<Leg>(), 32);
-        // What the slab keeps it in.
-        assert_eq!(size_of::<Option<Leg>>(), 32);
+        assert_eq!(size_of_entry::<Leg>(), 32);
     }
 }

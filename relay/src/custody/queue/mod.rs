@@ -8,8 +8,10 @@
 //! and body are in the spool. Both are kept in memory, within bounds, only until the first attempt.
 
 mod admission;
+mod chunks;
 mod entry;
 mod figures;
+mod ids;
 mod kept;
 mod lanes;
 mod legs;
@@ -17,21 +19,18 @@ mod restore;
 mod survey;
 mod wheel;
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashTable;
 use jiff::Timestamp;
 use postrider_crds::DomainName;
-use slab::Slab;
 
 use self::{
     admission::Origins,
-    entry::{Entry, Extra, Message},
+    chunks::Chunks,
+    entry::{Entry, Extra, Message, id_in},
     figures::Ages,
+    ids::Ids,
     kept::Keeping,
     lanes::Lanes,
     legs::{End, Legs, NONE, Position},
@@ -61,10 +60,9 @@ const SWEEP: usize = 4096;
 
 /// All messages in custody.
 pub(crate) struct Queue {
-    messages: Slab<Message>,
-    ids: HashTable<u32>,
-    hasher: RandomState,
-    extras: Slab<Extra>,
+    messages: Chunks<Message>,
+    ids: Ids,
+    extras: Chunks<Extra>,
     legs: Legs,
     wheel: Wheel,
     lanes: Lanes,
@@ -133,10 +131,9 @@ impl Queue {
     /// An empty queue that keeps up to `hot_limit` bytes of messages.
     pub(crate) fn new(admission: AdmissionOf, hot_limit: usize) -> Self {
         Self {
-            messages: Slab::new(),
-            ids: HashTable::new(),
-            hasher: RandomState::new(),
-            extras: Slab::new(),
+            messages: Chunks::default(),
+            ids: Ids::default(),
+            extras: Chunks::default(),
             legs: Legs::default(),
             wheel: Wheel::default(),
             lanes: Lanes::default(),
@@ -216,12 +213,12 @@ impl Queue {
     pub(crate) fn claim_overdue(&mut self, before: Timestamp, from: &mut usize) -> Sweep {
         let before = second(before);
         let end = from.saturating_add(SWEEP);
-        if *from >= self.messages.capacity() {
+        if *from >= self.messages.numbers() {
             return Sweep::End;
         }
         while *from < end {
             let slot = u32::try_from(*from).unwrap_or(NONE);
-            let message = self.messages.get(slot as usize);
+            let message = self.messages.get(slot);
             let free = |m: &&Message| !(self.restoring && m.restored);
             if message
                 .filter(free)
@@ -249,8 +246,8 @@ impl Queue {
 
     fn taken(&self, key: u32) -> Option<Taken> {
         let leg = self.legs.get(key)?;
-        let message = self.messages.get(leg.message as usize)?;
-        let extra = self.extras.get(message.extra as usize);
+        let message = self.messages.get(leg.message)?;
+        let extra = self.extras.get(message.extra);
         let recipients = match extra.map(|extra| extra.recipients.as_slice()) {
             None | Some([]) => vec![0],
             Some(recipients) => (0..)
@@ -299,7 +296,7 @@ impl Queue {
     /// Attempts of a claimed leg so far, and where its message lives.
     pub(crate) fn attempts(&self, id: MessageId, leg: u32) -> Option<(u32, Place)> {
         let leg = self.legs.get(self.claimed(id, leg)?)?;
-        let message = self.messages.get(leg.message as usize)?;
+        let message = self.messages.get(leg.message)?;
         Some((leg.attempts, message.place()))
     }
 
@@ -321,8 +318,8 @@ impl Queue {
     ) -> Option<Place> {
         let key = self.claimed(id, leg)?;
         let slot = self.legs.get(key)?.message;
-        let message = self.messages.get(slot as usize)?;
-        let recipients = match self.extras.get_mut(message.extra as usize) {
+        let message = self.messages.get(slot)?;
+        let recipients = match self.extras.get_mut(message.extra) {
             Some(extra) => extra.recipients.as_mut_slice(),
             None => &mut [],
         };
@@ -366,27 +363,24 @@ impl Queue {
             self.end_leg(key);
         }
         self.cool(slot);
-        let hash = self.hasher.hash_one(id.to_u128());
-        if let Ok(found) = self.ids.find_entry(hash, |found| *found == slot) {
-            found.remove();
-        }
-        let message = self.messages.try_remove(slot as usize)?;
+        self.ids.remove(id.to_u128(), slot);
+        let message = self.messages.remove(slot)?;
         self.uncount(message.class, message.accepted);
         self.origins.leave(message.origin);
-        self.extras.try_remove(message.extra as usize);
+        self.extras.remove(message.extra);
         Some(message.place())
     }
 
     /// Where a message lives.
     pub(crate) fn place(&self, id: MessageId) -> Option<Place> {
-        let message = self.messages.get(self.find(id)? as usize)?;
+        let message = self.messages.get(self.find(id)?)?;
         Some(message.place())
     }
 
     /// Where a message lives and how far it is.
     pub(crate) fn current(&self, id: MessageId) -> Option<(Place, State)> {
-        let message = self.messages.get(self.find(id)? as usize)?;
-        let extra = self.extras.get(message.extra as usize);
+        let message = self.messages.get(self.find(id)?)?;
+        let extra = self.extras.get(message.extra);
         let only = [message.leg];
         let keys = match extra.map(|extra| extra.legs.as_slice()) {
             None | Some([]) => only.as_slice(),
@@ -411,7 +405,7 @@ impl Queue {
 
     /// Whom a message is counted for.
     pub(crate) fn origin(&self, id: MessageId) -> Option<Arc<Origin>> {
-        let message = self.messages.get(self.find(id)? as usize)?;
+        let message = self.messages.get(self.find(id)?)?;
         self.origins.get(message.origin)
     }
 
@@ -423,7 +417,7 @@ impl Queue {
     /// A message lives elsewhere now.
     pub(crate) fn relocate(&mut self, id: MessageId, place: Place) {
         let slot = self.find(id);
-        if let Some(message) = slot.and_then(|slot| self.messages.get_mut(slot as usize)) {
+        if let Some(message) = slot.and_then(|slot| self.messages.get_mut(slot)) {
             message.set_place(place);
         }
     }
@@ -441,10 +435,10 @@ impl Queue {
 
     /// Lets go of what can be read back.
     fn cool(&mut self, slot: u32) {
-        let Some(message) = self.messages.get_mut(slot as usize) else {
+        let Some(message) = self.messages.get_mut(slot) else {
             return;
         };
-        let key = message.extra as usize;
+        let key = message.extra;
         if let Some(extra) = self.extras.get_mut(key) {
             self.hot -= extra.hot.take().map_or(0, |hot| hot.size());
             if extra.recipients.is_empty() {
@@ -455,13 +449,7 @@ impl Queue {
     }
 
     fn find(&self, id: MessageId) -> Option<u32> {
-        let id = id.to_u128();
-        let is_it = |slot: &u32| {
-            self.messages
-                .get(*slot as usize)
-                .is_some_and(|m| m.id == id)
-        };
-        self.ids.find(self.hasher.hash_one(id), is_it).copied()
+        self.ids.find(id.to_u128(), id_in(&self.messages))
     }
 
     /// The legs of a message that are not done.
@@ -472,8 +460,8 @@ impl Queue {
     }
 
     fn leg_key(&self, id: MessageId, leg: u32) -> Option<u32> {
-        let message = self.messages.get(self.find(id)? as usize)?;
-        let extra = self.extras.get(message.extra as usize);
+        let message = self.messages.get(self.find(id)?)?;
+        let extra = self.extras.get(message.extra);
         let key = match extra.map(|extra| extra.legs.as_slice()) {
             None | Some([]) => (leg == 0).then_some(message.leg)?,
             Some(keys) => *keys.get(leg as usize)?,
@@ -488,8 +476,8 @@ impl Queue {
 
     /// Whether a leg of the message is not done.
     fn has_legs(&self, slot: u32) -> bool {
-        let message = self.messages.get(slot as usize);
-        message.is_some_and(|message| match self.extras.get(message.extra as usize) {
+        let message = self.messages.get(slot);
+        message.is_some_and(|message| match self.extras.get(message.extra) {
             Some(extra) if !extra.legs.is_empty() => extra.legs.iter().any(|key| *key != NONE),
             Some(_) | None => message.leg != NONE,
         })
@@ -502,10 +490,10 @@ impl Queue {
             return;
         };
         self.lanes.leave(leg.lane);
-        let Some(message) = self.messages.get_mut(leg.message as usize) else {
+        let Some(message) = self.messages.get_mut(leg.message) else {
             return;
         };
-        let extra = self.extras.get_mut(message.extra as usize);
+        let extra = self.extras.get_mut(message.extra);
         match extra.and_then(|extra| extra.legs.get_mut(leg.number as usize)) {
             Some(key) => *key = NONE,
             None => message.leg = NONE,
@@ -540,7 +528,7 @@ impl Queue {
         let Some(leg) = self.legs.get_mut(key) else {
             return;
         };
-        let Some(message) = self.messages.get(leg.message as usize) else {
+        let Some(message) = self.messages.get(leg.message) else {
             return;
         };
         if message.holding == Holding::Held || is_kept {
@@ -565,7 +553,7 @@ impl Queue {
         };
         self.ready.add(leg.due);
         let slot = leg.message;
-        let Some(message) = self.messages.get(slot as usize) else {
+        let Some(message) = self.messages.get(slot) else {
             return;
         };
         let whose = (self.origins.tenant(message.origin), message.priority);

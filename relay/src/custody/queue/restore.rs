@@ -44,8 +44,8 @@ impl Queue {
             return self.remove(id);
         }
         let slot = self.find(id)?;
-        let message = self.messages.get(slot as usize)?;
-        let keys = match self.extras.get_mut(message.extra as usize) {
+        let message = self.messages.get(slot)?;
+        let keys = match self.extras.get_mut(message.extra) {
             Some(extra) if !extra.recipients.is_empty() => {
                 for ((_, progress), now) in extra.recipients.iter_mut().zip(&state.recipients) {
                     *progress = *now;
@@ -77,8 +77,8 @@ impl Queue {
     }
 
     fn is_leg_pending(&self, slot: u32, leg: u32) -> bool {
-        let message = self.messages.get(slot as usize);
-        let extra = message.and_then(|message| self.extras.get(message.extra as usize));
+        let message = self.messages.get(slot);
+        let extra = message.and_then(|message| self.extras.get(message.extra));
         extra.is_none_or(|extra| {
             let pending = (leg, super::Progress::Pending);
             extra.recipients.is_empty() || extra.recipients.contains(&pending)

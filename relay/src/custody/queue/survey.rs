@@ -7,7 +7,10 @@ use std::collections::HashMap;
 
 use postrider_crds::queue::{Breakdown, Depth};
 
-use super::{Class, Holding, Queue, SWEEP, legs::Position};
+use super::{
+    Class, Holding, Queue, SWEEP,
+    legs::{NONE, Position},
+};
 use crate::custody::orders::Kept;
 
 /// Names of each kind that are told; the rest is only counted.
@@ -37,15 +40,15 @@ struct Row {
 impl Queue {
     /// Counts the next messages. Whether that was the end.
     pub(crate) fn survey(&self, survey: &mut Survey) -> bool {
-        let end = (survey.from + SWEEP).min(self.messages.capacity());
+        let end = (survey.from + SWEEP).min(self.messages.numbers());
         for slot in survey.from..end {
+            let slot = u32::try_from(slot).unwrap_or(NONE);
             let Some(message) = self.messages.get(slot) else {
                 continue;
             };
             if let Some(tenant) = self.origins.tenant_name(message.origin) {
                 survey.tenants.add(tenant, message.class, message.accepted);
             }
-            let slot = u32::try_from(slot).unwrap_or(super::NONE);
             self.each_key(slot, |key| {
                 let Some(leg) = self.legs.get(key) else {
                     return;
@@ -65,7 +68,7 @@ impl Queue {
             });
         }
         survey.from = end;
-        end >= self.messages.capacity()
+        end >= self.messages.numbers()
     }
 }
 
