@@ -94,7 +94,8 @@ impl fmt::Debug for Ticket {
 /// What became of a claim: one atomic record.
 #[derive(Clone, Debug, Default)]
 pub struct Settlement {
-    /// By recipient index. A recipient of the claim without a result is due again at once.
+    /// By recipient index. A recipient of the claim without a result is due again when
+    /// it was.
     pub results: Vec<(usize, RecipientResult)>,
     /// Whether the sender has now been told of the delay.
     pub delay_warned: bool,

@@ -10,6 +10,7 @@ mod arrivals;
 mod bell;
 mod committer;
 mod error;
+mod late;
 mod message;
 mod operator;
 mod orders;
@@ -22,7 +23,7 @@ mod store;
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use postrider_crds::{DomainName, relay_config::Admission};
 use tokio::{sync::oneshot, task::spawn_blocking, time::sleep};
 
@@ -38,7 +39,7 @@ pub(crate) use spool::Aside;
 use self::{
     committer::Jobs,
     message::Ticket,
-    queue::{Hot, Queue, Sweep, Taken},
+    queue::{Hot, Queue, Taken},
     shared::Shared,
     spool::{
         Damage, DamageKind, ReadError, Spool, forget_old_tails,
@@ -209,20 +210,6 @@ impl Custody {
             tokio::select! {
                 () = woken => {}
                 () = sleep(wait) => {}
-            }
-        }
-    }
-
-    /// Gives out a leg of a message accepted before `before`, in whatever line it stands, full or
-    /// not due as that may be, and whatever keeps it back. `from` is where the search goes on, 0 at
-    /// first.
-    pub fn next_overdue(&self, before: Timestamp, from: &mut usize) -> Option<Due> {
-        loop {
-            // Nobody waits for the queue for the whole of the search.
-            match self.shared.queue().claim_overdue(before, from) {
-                Sweep::Found(taken) => return Some(self.due(*taken)),
-                Sweep::More => {}
-                Sweep::End => return None,
             }
         }
     }

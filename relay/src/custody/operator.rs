@@ -17,10 +17,7 @@ use postrider_crds::{
 use tokio::{sync::oneshot, task::yield_now};
 
 use super::{
-    Custody, Due, Job, Obeyed, OrderError, StoreError,
-    orders::About,
-    queue::{Survey, Sweep},
-    state::second,
+    Custody, Due, Job, Obeyed, OrderError, StoreError, orders::About, queue::Survey, state::second,
     store::OrderJob,
 };
 use crate::mail::MessageId;
@@ -139,14 +136,7 @@ impl Custody {
     /// Gives out a leg that `order` is about, in whatever line it stands, kept back or not; those
     /// that are out already are left. `from` is where the search goes on, 0 at first.
     pub fn next_ordered(&self, order: &Order, from: &mut usize) -> Option<Due> {
-        loop {
-            // Nobody waits for the queue for the whole of the search.
-            match self.shared.queue().claim_ordered(About::order(order), from) {
-                Sweep::Found(taken) => return Some(self.due(*taken)),
-                Sweep::More => {}
-                Sweep::End => return None,
-            }
-        }
+        self.search(|queue| queue.claim_ordered(About::order(order), from))
     }
 
     /// Messages that `order` is about.

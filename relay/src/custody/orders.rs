@@ -326,6 +326,12 @@ impl Standing {
         }
     }
 
+    /// Whether orders keep back what comes from a tenant, as of `now`, in seconds since 1970.
+    pub(crate) fn keeps_tenant(&self, tenant: &str, now: u32) -> bool {
+        let stop = self.tenants.get(tenant);
+        stop.is_some_and(|stop| stop.held > 0 || stop.suspended.is_some_and(|until| now < until))
+    }
+
     /// When the next suspension ends by itself after `now`.
     pub(crate) fn next_end(&self, now: u32) -> Option<u32> {
         let stops = self.domains.values().chain(self.tenants.values());

@@ -60,6 +60,11 @@ pub enum Ruling {
         /// The last failure.
         reply: Reply,
     },
+    /// Kept back, and goes on to be: only the sender is told now, or would be if there were one.
+    Late {
+        /// Why.
+        reply: Reply,
+    },
 }
 
 /// Whether the sender is told of a delay.

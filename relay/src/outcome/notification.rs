@@ -53,6 +53,8 @@ pub struct Report {
     pub reply: Reply,
     /// The host that said it; `None` when it was us.
     pub remote: Option<String>,
+    /// When it was attempted, if an attempt led to this.
+    pub attempted: Option<Timestamp>,
 }
 
 /// What happened to a recipient (RFC 3464 §2.3.3).
@@ -171,7 +173,7 @@ impl Notification<'_> {
             date(self.accepted),
         );
         for report in &self.reports {
-            report.write(out, self.now);
+            report.write(out);
         }
         out.push_str("\r\n");
     }
@@ -179,7 +181,7 @@ impl Notification<'_> {
 
 impl Report {
     /// One group of per-recipient fields (RFC 3464 §2.3).
-    fn write(&self, out: &mut String, now: Timestamp) {
+    fn write(&self, out: &mut String) {
         let (action, class) = match self.action {
             Action::Failed | Action::Expired => ("failed", 5),
             Action::Delayed { .. } => ("delayed", 4),
@@ -206,7 +208,9 @@ impl Report {
             let _ = write!(out, "Remote-MTA: dns; {}\r\n", ascii(host));
         }
         fold(out, "Diagnostic-Code: smtp; ", &quoted(&self.reply), " ");
-        let _ = write!(out, "Last-Attempt-Date: {}\r\n", date(now));
+        if let Some(time) = self.attempted {
+            let _ = write!(out, "Last-Attempt-Date: {}\r\n", date(time));
+        }
         if let Action::Delayed { until } = self.action {
             let _ = write!(out, "Will-Retry-Until: {}\r\n", date(until));
         }
@@ -305,6 +309,7 @@ mod tests {
             action,
             reply: Reply::parse([reply]).unwrap(),
             remote: remote.map(str::to_owned),
+            attempted: Some("2026-03-02T10:00:00Z".parse().unwrap()),
         }
     }
 
@@ -354,6 +359,20 @@ mod tests {
             Some("mx1.example.org"),
         )];
         golden("delayed.eml", &write(MESSAGE.as_bytes(), reports));
+    }
+
+    #[test]
+    fn a_delay_without_an_attempt() {
+        let until = "2026-03-06T09:30:00Z".parse().unwrap();
+        let kept = report(
+            "kept@example.org",
+            Action::Delayed { until },
+            "451 4.7.0 example.com may not send: its DKIM record is missing",
+            None,
+        );
+        let attempted = None;
+        let reports = vec![Report { attempted, ..kept }];
+        golden("kept.eml", &write(MESSAGE.as_bytes(), reports));
     }
 
     #[test]

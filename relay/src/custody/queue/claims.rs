@@ -8,7 +8,8 @@ use postrider_crds::DomainName;
 
 use super::{
     Hot, Place, Progress, Queue, SLICE, SWEEP, due_second,
-    legs::{End, NONE, Position},
+    entry::Message,
+    legs::{End, Leg, NONE, Position},
     second,
 };
 use crate::{custody::RecipientResult, mail::MessageId};
@@ -63,6 +64,25 @@ impl Queue {
     /// Gives out a leg of a message that was accepted before `before`, searching from the message
     /// in slot `from` on, [`SWEEP`] of them at most.
     pub(crate) fn claim_overdue(&mut self, before: Timestamp, from: &mut usize) -> Sweep {
+        self.claim_older(before, from, |_, _, leg| leg.position != Position::Claimed)
+    }
+
+    /// The same of legs that are kept back and whose sender was not told that they are late. Where
+    /// the tenant is, what its sender is told would be too, and is left for later.
+    pub(crate) fn claim_late(&mut self, before: Timestamp, from: &mut usize) -> Sweep {
+        self.claim_older(before, from, |queue, message, leg| {
+            leg.position == Position::Idle
+                && !leg.delay_warned
+                && !queue.keeps_tenant(message.origin)
+        })
+    }
+
+    fn claim_older(
+        &mut self,
+        before: Timestamp,
+        from: &mut usize,
+        is_meant: impl Fn(&Self, &Message, &Leg) -> bool,
+    ) -> Sweep {
         let before = second(before);
         let end = from.saturating_add(SWEEP);
         if *from >= self.messages.numbers() {
@@ -71,17 +91,18 @@ impl Queue {
         while *from < end {
             let slot = u32::try_from(*from).unwrap_or(NONE);
             let message = self.messages.get(slot);
-            let free = |m: &&Message| !(self.restoring && m.restored);
-            if message
-                .filter(free)
-                .is_some_and(|message| message.accepted < before)
-                && let Some(key) = self
-                    .keys_of(slot)
-                    .into_iter()
-                    .find(|key| !self.is_out(*key))
-                && let Some(taken) = self.take_out(slot, key)
-            {
-                return Sweep::Found(Box::new(taken));
+            let is_older = |message: &&Message| {
+                message.accepted < before && !(self.restoring && message.restored)
+            };
+            if let Some(message) = message.filter(is_older) {
+                let is_meant = |key: &u32| {
+                    let leg = self.legs.get(*key);
+                    leg.is_some_and(|leg| is_meant(self, message, leg))
+                };
+                let found = self.keys_of(slot).into_iter().find(is_meant);
+                if let Some(taken) = found.and_then(|key| self.take_out(slot, key)) {
+                    return Sweep::Found(Box::new(taken));
+                }
             }
             *from += 1;
         }

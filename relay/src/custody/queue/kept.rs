@@ -84,6 +84,13 @@ impl Queue {
         self.keeping.standing.keeps(matter, self.wheel.now())
     }
 
+    /// Whether an order about its tenant keeps back what comes from an origin.
+    pub(super) fn keeps_tenant(&self, origin: u32) -> bool {
+        let tenant = self.origins.tenant_name(origin);
+        let standing = &self.keeping.standing;
+        tenant.is_some_and(|tenant| standing.keeps_tenant(tenant, self.wheel.now()))
+    }
+
     fn matter(&self, message: &Message, leg: &Leg) -> Option<Matter<'_>> {
         Some(Matter {
             id: MessageId::from_u128(message.id),

@@ -22,6 +22,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use postrider_crds::queue::{Command, Scope, Verb};
 
 use super::*;

@@ -360,3 +360,44 @@ async fn the_overview_counts_by_site_domain_and_tenant() {
     assert_eq!(depths(&overview.tenants), [("apps/legacy".into(), [1, 1])]);
     assert_eq!(overview.tenants.top[0].oldest_seconds, 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whose_sender_was_told_of_a_delay_is_known_after_a_power_failure() {
+    let (disk, clock, custody) = rig().await;
+    let until = start() + SignedDuration::from_hours(9);
+    for number in 1..4 {
+        accept(&custody, number, "one.test").await;
+    }
+    for _ in 0..2 {
+        let claim = claim_now(&custody).await.unwrap();
+        finish(&custody, claim, RecipientResult::Deferred { until }).await;
+    }
+    order(&custody, Verb::Hold, at_domain("one.test")).await;
+    assert_eq!(states(&custody), [0, 0, 0, 3]);
+    clock.advance(10);
+    assert!(custody.next_late(start(), &mut 0).is_none());
+    let now = start() + SignedDuration::from_secs(10);
+    let mut from = 0;
+    for number in 1..3 {
+        let due = custody.next_late(now, &mut from).unwrap();
+        let claim = custody.load(due).await.unwrap();
+        assert_eq!((claim.id, claim.delay_warned), (id(number), false));
+        assert!(custody.is_kept(&claim));
+        let told = Settlement {
+            delay_warned: true,
+            ..Settlement::default()
+        };
+        custody.settle(claim, told).await.unwrap();
+    }
+    assert_eq!(states(&custody), [0, 0, 0, 3]);
+    let custody = open(&disk.after_crash(Survivors::Synced), &clock);
+    assert_eq!(states(&custody), [0, 0, 0, 3]);
+    let due = custody.next_late(now, &mut 0).unwrap();
+    let claim = custody.load(due).await.unwrap();
+    assert_eq!(claim.id, id(3));
+    custody.put_back(claim).await;
+    // Nothing else has changed: what was put off still is.
+    order(&custody, Verb::Release, at_domain("one.test")).await;
+    let claim = claim_now(&custody).await.unwrap();
+    assert_eq!((claim.id, states(&custody)), (id(3), [1, 2, 0, 0]));
+}

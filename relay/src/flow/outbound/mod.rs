@@ -4,8 +4,9 @@
 //! names its site; it waits for one of the site's connections; the attempt is recorded, the
 //! message signed with the keys active now, sent, and judged; custody records what became of it,
 //! with the notification to the sender, in one commit, while the connection goes on with the next;
-//! then the events go out. Once a minute what has grown too old is taken from wherever it waits.
-//! What an operator orders to be flushed or expired is, as soon as it is ordered.
+//! then the events go out. Once a minute what has grown too old is taken from wherever it waits, and
+//! of what is kept back and late the sender is told. What an operator orders to be flushed or
+//! expired is, as soon as it is ordered.
 //!
 //! Guarantees: custody bounds what is claimed at all, and for a site what [`Sites::terms`] says, so
 //! a slow site holds up no other. At most [`MAX_CONNECTIONS`] are open, `connectionsPerSite` to a
@@ -18,6 +19,7 @@
 //! and their legs are due again.
 
 mod attempt;
+mod late;
 mod orders;
 mod settle;
 mod sites;
@@ -29,7 +31,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::SignedDuration;
 use postrider_crds::{DomainName, relay_config::Admission};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -55,8 +56,6 @@ use crate::{
 pub const MAX_CONNECTIONS: usize = 400;
 /// Connections at a time to sites that did not take mail lately.
 pub const SUSPECT_CONNECTIONS: usize = MAX_CONNECTIONS / 2;
-/// How often is looked for what has grown too old where nobody asks for it.
-const SWEEP: Duration = Duration::from_secs(60);
 /// Wait before a leg that custody could not record is given back, so that a broken disk is not
 /// asked in a loop.
 const DISK_PAUSE: Duration = Duration::from_secs(5);
@@ -142,7 +141,8 @@ impl Outbound {
     /// `budget` to end, and what waits is put back.
     pub async fn run(self, stop: CancellationToken, budget: Duration) {
         let outbound = Arc::new(Self { stop, ..self });
-        outbound.spawn(outbound.clone().sweep());
+        outbound.spawn(outbound.clone().give_up_overdue());
+        outbound.spawn(outbound.clone().warn_of_late());
         outbound.spawn(outbound.clone().carry_out_orders());
         while let Some(due) = outbound.next_due().await {
             outbound.spawn(outbound.clone().load(due));
@@ -183,28 +183,6 @@ impl Outbound {
     async fn load(self: Arc<Self>, due: Due) {
         if let Some(claim) = self.parts.custody.load(due).await {
             self.take(claim).await;
-        }
-    }
-
-    /// Takes what has grown too old from wherever it waits, once in a while.
-    async fn sweep(self: Arc<Self>) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(SWEEP) => {}
-                () = self.stop.cancelled() => return,
-            }
-            let lifetime = self.settings().relay.delivery.expire_after.as_secs();
-            let lifetime = SignedDuration::from_secs(i64::try_from(lifetime).unwrap_or(i64::MAX));
-            let Ok(before) = self.parts.clock.wall().checked_sub(lifetime) else {
-                continue;
-            };
-            let mut from = 0;
-            while let Some(due) = self.parts.custody.next_overdue(before, &mut from) {
-                if self.stop.is_cancelled() {
-                    return;
-                }
-                self.clone().load(due).await;
-            }
         }
     }
 

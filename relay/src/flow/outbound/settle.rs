@@ -40,6 +40,11 @@ impl Judged {
             took: Duration::ZERO,
         }
     }
+
+    /// Whether an attempt led to the rulings.
+    fn is_attempted(&self) -> bool {
+        self.attempt > self.claim.attempts
+    }
 }
 
 impl Outbound {
@@ -75,13 +80,15 @@ impl Outbound {
         let notification = self.notification(&judged, settings, now);
         let events = events(&judged, notification.as_ref(), now);
         let warned = notification.as_ref().is_some_and(|n| n.warns);
+        let rulings = judged.rulings.iter();
+        // Where there is nobody to tell, it is not looked at again.
+        let is_late = |(_, ruling): &(usize, Ruling)| matches!(ruling, Ruling::Late { .. });
+        let delay_warned = judged.claim.delay_warned || warned || rulings.clone().any(is_late);
         let settlement = Settlement {
-            results: judged
-                .rulings
-                .iter()
-                .map(|(i, r)| (*i, result(r)))
+            results: rulings
+                .filter_map(|(i, r)| Some((*i, result(r)?)))
                 .collect(),
-            delay_warned: judged.claim.delay_warned || warned,
+            delay_warned,
             notification: notification.map(|n| n.message),
         };
         let id = judged.claim.id;
@@ -106,7 +113,7 @@ impl Outbound {
         let reports: Vec<Report> = judged
             .rulings
             .iter()
-            .filter_map(|(index, ruling)| report(judged, *index, ruling, settings))
+            .filter_map(|(index, ruling)| report(judged, *index, ruling, (settings, now)))
             .collect();
         if reports.is_empty() {
             return None;
@@ -186,17 +193,24 @@ fn author(claim: &Claim, settings: &Settings) -> Option<(DomainName, Option<Doma
     }
 }
 
-fn result(ruling: &Ruling) -> RecipientResult {
+/// What becomes of the recipient; `None` when nothing does.
+fn result(ruling: &Ruling) -> Option<RecipientResult> {
     match ruling {
-        Ruling::Delivered { .. } => RecipientResult::Delivered,
-        Ruling::Deferred { until, .. } => RecipientResult::Deferred { until: *until },
-        Ruling::Bounced { .. } => RecipientResult::Bounced,
-        Ruling::Expired { .. } => RecipientResult::Expired,
+        Ruling::Delivered { .. } => Some(RecipientResult::Delivered),
+        Ruling::Deferred { until, .. } => Some(RecipientResult::Deferred { until: *until }),
+        Ruling::Bounced { .. } => Some(RecipientResult::Bounced),
+        Ruling::Expired { .. } => Some(RecipientResult::Expired),
+        Ruling::Late { .. } => None,
     }
 }
 
 /// What the sender is told of one recipient.
-fn report(judged: &Judged, index: usize, ruling: &Ruling, settings: &Settings) -> Option<Report> {
+fn report(
+    judged: &Judged,
+    index: usize,
+    ruling: &Ruling,
+    (settings, now): (&Settings, Timestamp),
+) -> Option<Report> {
     let (action, reply) = match ruling {
         Ruling::Delivered { .. }
         | Ruling::Deferred {
@@ -207,7 +221,8 @@ fn report(judged: &Judged, index: usize, ruling: &Ruling, settings: &Settings) -
             reply,
             notice: Notice::Due,
             ..
-        } => {
+        }
+        | Ruling::Late { reply } => {
             let until = crate::outcome::expiry(judged.claim.accepted, &settings.relay.delivery);
             (Action::Delayed { until }, reply)
         }
@@ -220,6 +235,7 @@ fn report(judged: &Judged, index: usize, ruling: &Ruling, settings: &Settings) -
         action,
         reply: reply.clone(),
         remote: judged.remote.host.clone(),
+        attempted: judged.is_attempted().then_some(now),
     })
 }
 
@@ -228,7 +244,7 @@ fn events(judged: &Judged, notified: Option<&Notified>, now: Timestamp) -> Vec<E
     let recipients = claim.envelope.recipients.as_slice();
     let stages = judged.rulings.iter().filter_map(|(index, ruling)| {
         let recipient = recipients.get(*index)?;
-        Some(stage(judged, recipient.mailbox.clone(), ruling, now))
+        stage(judged, recipient.mailbox.clone(), ruling, now)
     });
     let told = notified.map(|notified| Stage::Notified {
         notification: notified.message.id,
@@ -245,9 +261,9 @@ fn events(judged: &Judged, notified: Option<&Notified>, now: Timestamp) -> Vec<E
     stages.chain(told).map(event).collect()
 }
 
-fn stage(judged: &Judged, recipient: Mailbox, ruling: &Ruling, now: Timestamp) -> Stage {
+fn stage(judged: &Judged, recipient: Mailbox, ruling: &Ruling, now: Timestamp) -> Option<Stage> {
     let (remote, attempt, took) = (judged.remote.clone(), judged.attempt, judged.took);
-    match ruling.clone() {
+    Some(match ruling.clone() {
         Ruling::Delivered { reply } => Stage::Delivered {
             recipient,
             remote,
@@ -285,5 +301,6 @@ fn stage(judged: &Judged, recipient: Mailbox, ruling: &Ruling, now: Timestamp) -
             attempts: attempt,
             reply,
         },
-    }
+        Ruling::Late { .. } => return None,
+    })
 }

@@ -1,5 +1,6 @@
 //! Messages through a real spool to scripted servers on loopback.
 
+mod late;
 mod orders;
 mod sink;
 mod world;
@@ -12,7 +13,7 @@ use self::{
     sink::{Gate, Greeting, Script, Sink, Tls},
     world::{MESSAGE, SENDER, Setup, World, Zone, server_tls},
 };
-use super::SWEEP;
+use super::late::SWEEP;
 use crate::mail::ReturnPath;
 
 /// One server for `example.org` at 127.0.0.2.

@@ -8,11 +8,12 @@ use super::{
 };
 use crate::mail::ReturnPath;
 
-async fn order(world: &World, verb: Verb, scope: &str) {
+pub(super) async fn order(world: &World, verb: Verb, scope: &str) {
     let command = Command {
         verb,
         scope: match scope.strip_prefix("mx.") {
             Some(_) => Scope::Site(scope.parse().unwrap()),
+            None if scope.contains('/') => Scope::Tenant(scope.to_owned()),
             None => Scope::Domain(scope.parse().unwrap()),
         },
         by: "ann".into(),
