@@ -8,7 +8,7 @@ use postrider_operator::{
     app,
     settings::{LogFormat, Settings},
 };
-use postrider_process::{keep_memory_private, stop_on_signal};
+use postrider_process::{keep_memory_private, refuse_huge_pages, stop_on_signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -35,6 +35,9 @@ fn main() -> ExitCode {
     start_log(settings.log_format);
     if let Err(error) = keep_memory_private() {
         tracing::warn!(%error, "a crash may write private keys into a core file");
+    }
+    if let Err(error) = refuse_huge_pages() {
+        tracing::warn!(%error, "threads may take some MiB of memory each");
     }
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

@@ -1,11 +1,15 @@
-//! What both programs of Postrider ask of the machine they run on: that memory stays private, that
-//! signals stop them, and TLS settings for a library that wants some and has no use for them.
+//! What both programs of Postrider ask of the machine they run on: that memory stays private and
+//! comes in small pages, that signals stop them, and TLS settings for a library that wants some and
+//! has no use for them.
 //!
 //! Promises: knows nothing of mail and nothing of Kubernetes.
 
 use std::{io, sync::Arc};
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::{
+    process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit},
+    thread::disable_transparent_huge_pages,
+};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +27,17 @@ pub fn keep_memory_private() -> io::Result<()> {
     };
     setrlimit(Resource::Core, none)?;
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Takes memory in small pages only: the allocator of both programs asks for transparent huge ones,
+/// of which each thread that allocates would take one or two of 2 MiB (`PR_SET_THP_DISABLE`,
+/// prctl(2)).
+///
+/// # Errors
+///
+/// When the kernel refuses: then threads may take some MiB of memory each.
+pub fn refuse_huge_pages() -> io::Result<()> {
+    Ok(disable_transparent_huge_pages(true)?)
 }
 
 /// SIGTERM and SIGINT cancel `stop`. Called within a tokio runtime.
@@ -59,6 +74,13 @@ mod tests {
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::*;
+
+    #[test]
+    fn huge_pages_are_refused() {
+        refuse_huge_pages().unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        assert!(status.contains("THP_enabled:\t0"), "{status}");
+    }
 
     #[tokio::test]
     async fn a_signal_stops_what_listens() {

@@ -10,13 +10,12 @@ use postrider_crds::{
     Duration,
     relay_config::ports::{ADMIN, METRICS},
 };
-use postrider_process::{keep_memory_private, stop_on_signal};
+use postrider_process::{keep_memory_private, refuse_huge_pages, stop_on_signal};
 use postrider_relay::{
     app::{self, Options},
     config::{Pod, Settings},
     ports::{Documents as _, MountedDirectory},
 };
-use rustix::thread::disable_transparent_huge_pages;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -133,8 +132,7 @@ fn serve(arguments: Serve) -> ExitCode {
     if let Err(error) = keep_memory_private() {
         tracing::warn!(%error, "a crash may write private keys into a core file");
     }
-    // The allocator asks for them, and each thread would take one or two of 2 MiB.
-    if let Err(error) = disable_transparent_huge_pages(true) {
+    if let Err(error) = refuse_huge_pages() {
         tracing::warn!(%error, "threads may take some MiB of memory each");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
