@@ -21,12 +21,17 @@ use std::{
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use postrider_crds::relay_config::Admission;
+use postrider_process::refuse_huge_pages;
 use postrider_relay::{
     custody::{Custody, Limits, NewMessage, Parts, RecipientResult, Settlement, Trust},
     mail::{BodyKind, Envelope, MessageId, Recipient, ReturnPath, Site},
     ports::{Random, SystemClock, SystemDisk, SystemRandom},
     telemetry::Telemetry,
 };
+
+/// The relay's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Sessions that submit, and legs that are delivered, at a time.
 const SESSIONS: u64 = 100;
@@ -37,6 +42,7 @@ const RUN: u64 = 20_000;
 
 #[tokio::main]
 async fn main() {
+    refuse_huge_pages().expect("small pages, as in the relay");
     let backlog = from_environment("BACKLOG", 100_000);
     let body = Bytes::from(vec![b'x'; from_environment("BODY", 2048) as usize]);
     let temporary = tempfile::tempdir().expect("a temporary folder");
