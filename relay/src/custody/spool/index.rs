@@ -165,7 +165,7 @@ impl Index {
         }
     }
 
-    /// Messages it speaks of, each of which takes some 200 bytes of memory.
+    /// Messages it speaks of, each of which takes some 400 bytes of memory.
     pub(crate) fn len(&self) -> usize {
         self.changes.len() + self.messages.len()
     }

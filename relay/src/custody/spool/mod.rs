@@ -154,9 +154,9 @@ const CREDIT_SEGMENTS: u64 = 4;
 const PAGE: u64 = 4096;
 /// Padding is at most the share of what is synced that is one over this.
 const PADDING_SHARE: u64 = 4;
-/// Messages a segment may speak of before another is begun, so that an index takes some 10 MiB of
+/// Messages a segment may speak of before another is begun, so that an index takes some 6 MiB of
 /// memory at most, also where a segment is nothing but short records.
-const INDEXED: usize = 50_000;
+const INDEXED: usize = 16_384;
 /// Segments' worth of dead bytes that are always tolerated.
 const SLACK_SEGMENTS: u64 = 4;
 
