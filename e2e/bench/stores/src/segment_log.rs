@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use postrider_crds::relay_config::Admission;
 use postrider_relay::{
     custody::{Claim, Custody, Limits, NewMessage, Parts, RecipientResult, Settlement, Trust},
-    mail::{BodyKind, Envelope, MessageId, Priority, Recipient, ReturnPath, Site},
+    mail::{BodyKind, Envelope, MessageId, Recipient, ReturnPath, Site},
     ports::{SystemClock, SystemDisk, SystemRandom},
     telemetry::Telemetry,
 };
@@ -45,7 +45,7 @@ impl SegmentLog {
                 body_kind: BodyKind::SevenBit,
                 domain: Some(DOMAIN.parse()?),
                 tenant: TENANT.to_owned(),
-                priority: Priority::default(),
+                priority: None,
             },
             body,
             accepted: now(),
