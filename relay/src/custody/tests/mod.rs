@@ -116,7 +116,7 @@ fn limits() -> Limits {
 
 fn parts(disk: &SimulatedDisk, clock: &Arc<ManualClock>) -> Parts {
     // What is left of older segments has other markers than those drawn now.
-    let seed = disk.fingerprint().wrapping_add(disk.calls());
+    let seed = disk.outline();
     Parts {
         disk: Arc::new(disk.clone()),
         clock: Arc::clone(clock) as Arc<dyn Clock>,

@@ -28,8 +28,7 @@ pub(super) fn reopen(disk: &SimulatedDisk) -> Reopened {
 
 /// With segments of so many bytes.
 fn reopen_in(disk: &SimulatedDisk, segment_bytes: u64) -> Reopened {
-    let seed = disk.fingerprint().wrapping_add(disk.calls());
-    let random = Counting(AtomicU64::new(seed));
+    let random = Counting(AtomicU64::new(disk.outline()));
     let disk = Arc::new(disk.clone());
     let (mut spool, mut recovery) = Spool::open(disk, Arc::new(random), segment_bytes).unwrap();
     let mut queue = Queue::new(Arc::new(|_| Admission::Send), 0);
