@@ -15,6 +15,7 @@ use kube::{Resource, ResourceExt as _, runtime::reflector::Store};
 use postrider_crds::{RelayPool, SendingDomain, relay_config::Credentials};
 
 use super::{
+    build::RelayImage,
     certificates::Certificates,
     credentials::{self, Senders},
     dns::PoolLook,
@@ -37,8 +38,8 @@ pub struct Observation {
     pub now: Timestamp,
     /// The pool.
     pub pool: Arc<RelayPool>,
-    /// Image of the relays.
-    pub image: String,
+    /// What relays are run from.
+    pub image: RelayImage,
     /// Resolvers the relays are to use.
     pub resolvers: Vec<SocketAddr>,
     /// The StatefulSet, if there is one.
@@ -105,7 +106,10 @@ pub fn observe(
     let lists = in_namespace(&ctx.stores.lists, namespace);
     Observation {
         now: ctx.now(),
-        image: ctx.settings.relay_image.clone(),
+        image: RelayImage {
+            reference: ctx.settings.relay_image.clone(),
+            pull_secrets: ctx.settings.relay_image_pull_secrets.clone(),
+        },
         resolvers: ctx.settings.resolvers.clone(),
         stateful_set: stores::get(&ctx.stores.stateful_sets, namespace, name),
         pods: of_pool(&ctx.stores.pods, &key),
