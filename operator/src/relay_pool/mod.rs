@@ -12,6 +12,7 @@ pub mod credentials;
 pub mod dns;
 pub mod domains;
 pub mod ehlo;
+pub mod event_readings;
 mod joining;
 mod kept_keys;
 pub mod keyring;
@@ -20,10 +21,11 @@ pub mod observe;
 pub mod pace;
 pub mod pki;
 pub mod plan;
-pub mod refused_pods;
+mod refused_pods;
 pub mod reports;
 pub mod reverse;
 mod status;
+mod stuck_pods;
 
 use std::{
     collections::HashMap,

@@ -64,8 +64,8 @@ pub struct Observation {
     pub certificates: Certificates,
     /// What DNS says of the names given in EHLO and of the egress addresses.
     pub look: PoolLook,
-    /// Why pods are not made, if that is known.
-    pub refused_pods: Option<Refusal>,
+    /// Why pods are not made or do not run, if that is known.
+    pub hindered_pods: Option<Refusal>,
     /// What the relays report.
     pub state: PoolState,
     /// Octets of keyring that may be written now.
@@ -88,7 +88,7 @@ pub fn key(pool: &RelayPool) -> PoolKey {
 pub fn observe(
     ctx: &Context,
     pool: Arc<RelayPool>,
-    (certificates, look, refused_pods): (Certificates, PoolLook, Option<Refusal>),
+    (certificates, look, hindered_pods): (Certificates, PoolLook, Option<Refusal>),
     in_force: &BTreeMap<String, Arc<Secret>>,
 ) -> Observation {
     let key = key(&pool);
@@ -122,7 +122,7 @@ pub fn observe(
         lists: lists.iter().map(|list| list.name_any()).collect(),
         certificates,
         look,
-        refused_pods,
+        hindered_pods,
         state: ctx.loaded.state(&key),
         allowance: ctx.paces.allowance(&key, ctx.clock.monotonic()),
         queue_written_at: ctx.queues_written.get(&key),

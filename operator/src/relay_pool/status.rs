@@ -16,7 +16,7 @@ use kube::ResourceExt as _;
 use postrider_crds::{MemberState, RelayPoolStatus};
 
 use self::facts::View;
-pub(super) use self::members::config_of;
+pub(super) use self::members::{config_of, is_ready};
 use super::{dns::Shown, loaded::Rendered, observe::Observation};
 use crate::{
     conditions::{merge, with_progress},
@@ -72,7 +72,7 @@ pub(super) fn judge(
         Some(refusal) => (refusal.ready(), refusal.progress),
         None => view.ready(&facts),
     };
-    let told = refusal.or(seen.refused_pods.as_ref());
+    let told = refusal.or(seen.hindered_pods.as_ref());
     let told = told.filter(|refusal| refusal.message == ready.message);
     let facts = with_progress([vec![ready], facts].concat(), progress);
     let generation = seen.pool.metadata.generation.unwrap_or(0);

@@ -7,8 +7,8 @@
     reason = "a test may panic"
 )]
 
+mod hindered_pods;
 mod keyrings;
-mod refused_pods;
 mod rendered;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -90,7 +90,7 @@ fn bare(spec: Value) -> Observation {
             submission: Submission::Own,
         },
         look: PoolLook::default(),
-        refused_pods: None,
+        hindered_pods: None,
         state: PoolState::default(),
         allowance: usize::MAX,
         queue_written_at: None,

@@ -26,6 +26,8 @@ use postrider_crds::{
 use super::{documents, service::listener_ports, stateful_set::SPOOL};
 use crate::names;
 
+/// Name of the relay's container.
+pub const RELAY: &str = "relay";
 /// User and group of the relay.
 const USER: i64 = 65532;
 /// Time for sessions and attempts under way after SIGTERM, in seconds.
@@ -135,7 +137,7 @@ fn container(pool: &RelayPool, image: &str) -> Container {
         ..ContainerPort::default()
     };
     Container {
-        name: "relay".into(),
+        name: RELAY.into(),
         image: Some(image.into()),
         image_pull_policy: Some("IfNotPresent".into()),
         args: Some(vec![

@@ -162,7 +162,7 @@ impl View<'_> {
         if ready >= wanted {
             return None;
         }
-        if let Some(refusal) = &self.seen.refused_pods {
+        if let Some(refusal) = &self.seen.hindered_pods {
             return Some((refusal.ready(), refusal.progress));
         }
         let message = format!(

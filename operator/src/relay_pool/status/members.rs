@@ -44,7 +44,7 @@ pub(super) fn members(seen: &Observation, rendered: &Rendered) -> Vec<MemberStat
 }
 
 /// True when the pod's Ready condition holds and it is not on its way out.
-fn is_ready(pod: &Pod) -> bool {
+pub(in crate::relay_pool) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod
         .status
         .as_ref()
@@ -58,7 +58,10 @@ fn is_ready(pod: &Pod) -> bool {
 }
 
 /// The refusal in `report` of something that is rendered now; older refusals are history.
-pub(super) fn refused_of<'a>(report: &'a Report, rendered: &Rendered) -> Option<&'a RefusedDocument> {
+pub(super) fn refused_of<'a>(
+    report: &'a Report,
+    rendered: &Rendered,
+) -> Option<&'a RefusedDocument> {
     report.refused.iter().find(|refused| {
         let wanted = rendered.documents.get(&refused.path);
         let wanted = wanted.or_else(|| rendered.certificates.get(&refused.path));
