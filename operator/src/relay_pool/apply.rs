@@ -14,7 +14,7 @@ use kube::{
 use postrider_crds::RelayPool;
 
 use super::{
-    certificates, dns, kept_keys, keyring,
+    QueueWritten, certificates, dns, kept_keys, keyring,
     loaded::{News, PoolKey},
     observe::{self, Observation},
     plan::{self, Plan, Withdrawal},
@@ -236,9 +236,13 @@ async fn write_status(ctx: &Context, seen: &Observation, plan: &Plan) -> Result<
         .writer
         .status(POOL_MANAGER, pool, current, &plan.status)
         .await?;
-    let queue_before = current.and_then(|status| status.queue.as_ref());
-    if written == Outcome::Written && queue_before != plan.status.queue.as_ref() {
-        ctx.queues_written.set(&key, seen.now);
+    let known = seen.queue_written.as_ref().map(|written| &written.depth);
+    let known = known.or_else(|| current.and_then(|status| status.queue.as_ref()));
+    let depth = plan.status.queue.as_ref();
+    let news = depth.filter(|depth| written == Outcome::Written && known != Some(*depth));
+    if let Some(depth) = news.cloned() {
+        let at = seen.now;
+        ctx.queues_written.set(&key, QueueWritten { at, depth });
     }
     let resource = (key.namespace, key.name);
     ctx.metrics

@@ -15,6 +15,7 @@ use kube::{Resource, ResourceExt as _, runtime::reflector::Store};
 use postrider_crds::{RelayPool, SendingDomain, relay_config::Credentials};
 
 use super::{
+    QueueWritten,
     build::RelayImage,
     certificates::Certificates,
     credentials::{self, Senders},
@@ -70,8 +71,8 @@ pub struct Observation {
     pub state: PoolState,
     /// Octets of keyring that may be written now.
     pub allowance: usize,
-    /// When the depth of the queue was last written to the status.
-    pub queue_written_at: Option<Timestamp>,
+    /// The depth of the queue as it was last written to the status.
+    pub queue_written: Option<QueueWritten>,
 }
 
 /// Namespace and name of `pool`.
@@ -125,7 +126,7 @@ pub fn observe(
         hindered_pods,
         state: ctx.loaded.state(&key),
         allowance: ctx.paces.allowance(&key, ctx.clock.monotonic()),
-        queue_written_at: ctx.queues_written.get(&key),
+        queue_written: ctx.queues_written.get(&key),
         pool,
     }
 }

@@ -31,6 +31,7 @@ use postrider_operator::dns::reverse::{Expectation, Reverse};
 use postrider_operator::keys::{DkimKey, KeyState, Life};
 use postrider_operator::refusal::Refusal;
 use postrider_operator::relay_pool::{
+    QueueWritten,
     build::RelayImage,
     certificates::{Certificates, Submission, TlsProblem},
     credentials::Senders,
@@ -93,7 +94,7 @@ fn bare(spec: Value) -> Observation {
         hindered_pods: None,
         state: PoolState::default(),
         allowance: usize::MAX,
-        queue_written_at: None,
+        queue_written: None,
     }
 }
 
@@ -460,14 +461,23 @@ fn the_queue_is_written_once_a_minute() {
         queue,
         json!({"queued": 10, "due": 1, "deferred": 2, "suspended": 4, "held": 3, "oldestDue": "1m"})
     );
-    Arc::make_mut(&mut seen.pool).status = Some(first.clone());
-    seen.queue_written_at = Some("2025-12-31T23:59:30Z".parse().unwrap());
-    first_report(&mut seen).queue.due = 50;
-    let early = plan(&seen);
-    assert_eq!(early.status.queue, first.queue);
-    assert_eq!(early.look_again.as_secs(), 30);
-    seen.queue_written_at = Some("2025-12-31T23:59:00Z".parse().unwrap());
-    assert_eq!(plan(&seen).status.queue.unwrap().due, 50);
+    let written = |at: &str| {
+        let (at, depth) = (at.parse().unwrap(), first.queue.clone().unwrap());
+        Some(QueueWritten { at, depth })
+    };
+    // Also while the cache does not show it yet.
+    for shown in [None, Some(first.clone())] {
+        Arc::make_mut(&mut seen.pool).status = shown;
+        seen.queue_written = written("2025-12-31T23:59:30Z");
+        first_report(&mut seen).queue.due = 1;
+        assert_eq!(plan(&seen).status.queue, first.queue);
+        first_report(&mut seen).queue.due = 50;
+        let early = plan(&seen);
+        assert_eq!(early.status.queue, first.queue);
+        assert_eq!(early.look_again.as_secs(), 30);
+        seen.queue_written = written("2025-12-31T23:59:00Z");
+        assert_eq!(plan(&seen).status.queue.unwrap().due, 50);
+    }
 }
 
 #[test]

@@ -20,8 +20,11 @@ pub(super) fn queue(
         .values()
         .filter_map(|entry| entry.report.as_ref())
         .collect();
+    let written = seen.queue_written.as_ref();
+    let known = written.map(|written| written.depth.clone());
+    let known = known.or_else(|| before.queue.clone());
     if reports.is_empty() {
-        return (before.queue.clone(), None);
+        return (known, None);
     }
     let sum = |count: fn(&Report) -> u64| reports.iter().map(|report| count(report)).sum::<u64>();
     let (due, deferred) = (sum(|r| r.queue.due), sum(|r| r.queue.deferred));
@@ -39,13 +42,13 @@ pub(super) fn queue(
         held,
         oldest_due: coarse(oldest),
     };
-    if before.queue.as_ref() == Some(&now) {
+    if known.as_ref() == Some(&now) {
         return (Some(now), None);
     }
-    let since = seen.queue_written_at.map(|at| seen.now.duration_since(at));
+    let since = written.map(|written| seen.now.duration_since(written.at));
     let since = since.map(|since| Duration::try_from(since).unwrap_or_default());
     match since.and_then(|since| QUEUE_PERIOD.checked_sub(since)) {
-        Some(wait) if !wait.is_zero() => (before.queue.clone(), Some(wait)),
+        Some(wait) if !wait.is_zero() => (known, Some(wait)),
         _ => (Some(now), None),
     }
 }
