@@ -140,6 +140,24 @@ pub mod reasons {
     pub const NO_EGRESS_ADDRESSES: &str = "NoEgressAddresses";
     /// Members are starting.
     pub const MEMBERS_STARTING: &str = "MembersStarting";
+    /// No node takes a pod.
+    pub const UNSCHEDULABLE: &str = "Unschedulable";
+    /// A pod waits for its volume.
+    pub const VOLUME_NOT_BOUND: &str = "VolumeNotBound";
+    /// A pod is on its node, which cannot mount a volume of it.
+    pub const FAILED_MOUNT: &str = "FailedMount";
+    /// A pod is on its node, which has no room or network for it.
+    pub const FAILED_CREATE_POD_SAND_BOX: &str = "FailedCreatePodSandBox";
+    /// The image of a pod's container cannot be pulled.
+    pub const IMAGE_PULL_BACK_OFF: &str = "ImagePullBackOff";
+    /// The image of a pod's container has a name that is none.
+    pub const INVALID_IMAGE_NAME: &str = "InvalidImageName";
+    /// A pod's container cannot be configured.
+    pub const CREATE_CONTAINER_CONFIG_ERROR: &str = "CreateContainerConfigError";
+    /// A pod's container cannot be made.
+    pub const CREATE_CONTAINER_ERROR: &str = "CreateContainerError";
+    /// A pod's container ends again and again.
+    pub const CRASH_LOOP_BACK_OFF: &str = "CrashLoopBackOff";
     /// Enough members accept mail.
     pub const MEMBERS_AVAILABLE: &str = "MembersAvailable";
     /// No member accepts mail.

@@ -85,6 +85,10 @@ async fn wrong_values_are_refused_by_name() {
         ("watchNamespaces={Mail}", "/watchNamespaces/0"),
         ("resolvers={10.0.0.10}", "/resolvers/0"),
         ("crds.enabled=maybe", "/crds/enabled"),
+        (
+            "image.relay.pullSecrets={a/b}",
+            "/image/relay/pullSecrets/0",
+        ),
     ] {
         let output = render(&helm, &["--set", value]);
         let error = String::from_utf8_lossy(&output.stderr);

@@ -221,7 +221,7 @@ async fn opendkim_passes_good_signatures_only_and_the_judges_agree() {
 async fn a_verifier_that_dies_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let zone = Zone::new("shop.test").txt("@", "v=spf1 -all");
-    let receiver = Receiver::start(dir.path(), 34, zone).await;
+    let receiver = Receiver::start(dir.path(), 35, zone).await;
     receiver.postfix.kill_verifier().await.unwrap();
     let address = receiver.postfix.address();
     let taken = wait_for("the verifier", BOUND, "-", async || {

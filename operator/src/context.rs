@@ -18,9 +18,9 @@ use crate::{
         QueuesWritten,
         credentials::VerifierCache,
         dns::{self, PoolLook},
+        event_readings::Readings,
         loaded::Loaded,
         pace::Paces,
-        refused_pods::RefusedPods,
         reverse::Told,
     },
     sending_domain::{
@@ -72,8 +72,10 @@ pub struct Context {
     pub key_makers: KeyMakers,
     /// How hard each pool may push.
     pub paces: Paces,
-    /// Why pods of each pool are not made.
-    pub refused_pods: RefusedPods,
+    /// Why pods of each pool are not made, by events.
+    pub refused_pods: Readings,
+    /// Why pods of each pool do not run, by events.
+    pub stuck_pods: Readings,
     /// Password verifiers already derived.
     pub verifiers: VerifierCache,
     /// When each pool's queue depth was last written.

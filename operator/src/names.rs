@@ -17,7 +17,7 @@ pub const APPLIED_ANNOTATION: &str = "postrider.dev/applied-digest";
 /// the pod's volumes at once.
 pub const CONFIG_ANNOTATION: &str = "postrider.dev/config-digest";
 /// Annotation on volumes: whether the member has been told of the pool's standing orders, or since when
-/// it has been away.
+/// it has been away and which of them it has.
 pub const ORDERS_ANNOTATION: &str = "postrider.dev/orders";
 /// Field manager of the RelayPool controller.
 pub const POOL_MANAGER: &str = "postrider/relay-pool";

@@ -76,7 +76,7 @@ const ORIGINS: [(&str, &str, &str); 11] = [
     ("Service", "spec.ports", "spec.listeners"),
 ];
 
-/// An object that the API server does not take.
+/// An object that the API server does not take, or a pod that the cluster does not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// One of [`reasons`].
@@ -265,7 +265,8 @@ fn without_used(words: &str) -> String {
     }
 }
 
-fn cut(mut words: String) -> String {
+/// `words`, no longer than a message should repeat them.
+pub(crate) fn cut(mut words: String) -> String {
     if words.len() > MAX_WORDS {
         words.truncate(words.floor_char_boundary(MAX_WORDS));
         words.push_str("...");

@@ -19,6 +19,10 @@ pub struct Settings {
     /// Image of the relay pods.
     #[arg(long, value_name = "IMAGE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub relay_image: String,
+    /// Secret, in the namespace of each RelayPool, with which its pods pull their image; may be given
+    /// several times.
+    #[arg(long = "relay-image-pull-secret", value_name = "NAME", value_parser = object_name)]
+    pub relay_image_pull_secrets: Vec<String>,
     /// DNS server, as ADDRESS:PORT, that domains are verified through and relays deliver by; may
     /// be given several times. None: those of /etc/resolv.conf.
     #[arg(long = "resolver", value_name = "ADDRESS:PORT")]
@@ -119,6 +123,18 @@ fn namespace(value: &str) -> Result<String, String> {
     }
 }
 
+/// A name of an object (RFC 1123 subdomain).
+fn object_name(value: &str) -> Result<String, String> {
+    let good = value.len() <= 253 && value.split('.').all(|label| namespace(label).is_ok());
+    match good {
+        true => Ok(value.to_owned()),
+        false => Err(
+            "is no name of a Secret; use at most 253 lower-case letters, digits, hyphens and dots"
+                .into(),
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,12 +149,16 @@ mod tests {
             "--relay-image=relay:1",
             "--watch-namespace=a",
             "--watch-namespace=b",
+            "--relay-image-pull-secret=mirror",
+            "--relay-image-pull-secret=registry.example",
             "--resolver=10.0.0.10:53",
             "--authority=example.com=10.0.0.53:53",
             "--authority=example.com=[2001:db8::53]:5353",
         ])
         .unwrap();
         assert_eq!(settings.watch_namespaces, ["a", "b"]);
+        let secrets = ["mirror", "registry.example"];
+        assert_eq!(settings.relay_image_pull_secrets, secrets);
         assert_eq!(settings.resolvers.len(), 1);
         let authority = settings.dns.authority();
         assert_eq!((authority.port, authority.servers.len()), (53, 2));
@@ -151,6 +171,10 @@ mod tests {
         for (arguments, part) in [
             (&["--watch-namespace=A_b", "--relay-image=x"][..], "A_b"),
             (&["--relay-image="][..], "relay-image"),
+            (
+                &["--relay-image=x", "--relay-image-pull-secret=a/b"][..],
+                "is no name of a Secret",
+            ),
             (
                 &["--relay-image=x", "--resolver=10.0.0.10"][..],
                 "10.0.0.10",

@@ -61,7 +61,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [externaldns.k8s.io]
   resources: [dnsendpoints]
   verbs: [get, create, patch, delete]
-# Events of a StatefulSet are read while pods of it are missing.
+# Events of a StatefulSet, its pods and its volumes are read while pods are missing or do not run.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [list, create, patch]

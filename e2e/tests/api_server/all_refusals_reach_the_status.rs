@@ -12,15 +12,19 @@ use kube::{
 use postrider_e2e::cluster::wait_for;
 use serde_json::{Value, json};
 
-use self::world::{BOUND, USER, World};
-use crate::pod::objects;
+use crate::{
+    pod::objects,
+    refusal_world::{BOUND, World},
+};
 
 mod pods;
-mod world;
+
+/// Last octet of the operator's address.
+const HOST: u8 = 91;
 
 #[tokio::test]
 async fn with_words_and_cure_once_and_not_for_ever() {
-    let world = World::start().await;
+    let world = World::start(HOST).await;
     a_right_that_the_operator_lacks(&world).await;
     a_template_that_is_invalid(&world).await;
     a_quota_without_room(&world).await;
@@ -41,16 +45,7 @@ async fn a_right_that_the_operator_lacks(world: &World) {
     let sets = objects(&world.client, "apps", "StatefulSet");
     sets.get("plain").await.expect("the StatefulSet is there");
 
-    let roles: Api<k8s_openapi::api::rbac::v1::Role> =
-        Api::default_namespaced(world.client.clone());
-    let mut role = roles.get(USER).await.expect("a role");
-    for rule in role.rules.iter_mut().flatten() {
-        rule.verbs = vec!["*".into()];
-    }
-    roles
-        .replace(USER, &PostParams::default(), &role)
-        .await
-        .expect("more rights");
+    world.give_all_rights().await;
     let cured = world
         .not_ready("RelayPool", "plain", "MembersStarting")
         .await;

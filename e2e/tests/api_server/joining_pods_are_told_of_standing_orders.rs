@@ -34,7 +34,7 @@ use crate::{
 const BOUND: Duration = Duration::from_secs(180);
 const POOL: &str = "default";
 /// Last octets of addresses: the operator's, the members'.
-const HOSTS: [u8; 4] = [81, 82, 83, 84];
+const HOSTS: [u8; 5] = [81, 82, 83, 84, 85];
 
 struct World {
     client: Client,
@@ -218,8 +218,38 @@ async fn once_and_with_who_and_why() {
     let over = json!({"verb": "release", "domain": "late.test", "by": "ann", "reason": "over"});
     world.order(1, &over).await;
     world.scale(3).await;
-    let _third = world.member(2).await;
+    let mut third = world.member(2).await;
     world.volume(2, |mark| mark == "known").await;
     assert_eq!(told(&world.orders(2).await), wanted);
     assert_eq!(told(&world.orders(1).await), [HELD, SLOW]);
+
+    third.kill();
+    ended_while_one_is_silent(&world).await;
+}
+
+/// An order that is ended at a pod that has just come stays so, though it is in force at the others and
+/// one of them does not answer, so that they are compared again and again.
+async fn ended_while_one_is_silent(world: &World) {
+    world.scale(4).await;
+    let _fourth = world.member(3).await;
+    // The volume says what it has been given, by a digest each.
+    world
+        .volume(3, |mark| mark.starts_with("new ") && mark.contains('@'))
+        .await;
+    let mut all = [HELD, SLOW, LATE];
+    all.sort_unstable();
+    assert_eq!(told(&world.orders(3).await), all);
+    let over = json!({"verb": "release", "tenant": "shop/app", "by": "ann", "reason": "over"});
+    world.order(3, &over).await;
+    // Once this has come they have been compared again.
+    let next = json!({"verb": "hold", "domain": "next.test", "by": "ann", "reason": "INC-10"});
+    world.order(0, &next).await;
+    let mut wanted = [SLOW, LATE, "hold domain next.test by ann: INC-10"];
+    wanted.sort_unstable();
+    let came = wait_for("the next order", BOUND, "-", async || {
+        let orders = told(&world.orders(3).await);
+        let next = orders.iter().any(|order| order.contains("next.test"));
+        Ok(next.then_some(orders))
+    });
+    assert_eq!(came.await.expect("handed on"), wanted);
 }

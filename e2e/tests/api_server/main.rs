@@ -23,8 +23,12 @@ mod metrics_are_as_prometheus_wants_them;
 #[cfg(test)]
 mod pod;
 #[cfg(test)]
+mod pods_that_cannot_run_are_told;
+#[cfg(test)]
 mod private_keys_stay_in_secrets;
 #[cfg(test)]
 mod programs;
+#[cfg(test)]
+mod refusal_world;
 #[cfg(test)]
 mod strict;

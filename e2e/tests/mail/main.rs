@@ -23,6 +23,7 @@ mod each_fault_is_named_until_it_is_cured;
 mod fresh_objects_are_never_reported_done;
 mod killed_relay_loses_nothing;
 mod orders_reach_the_queue_of_every_pod;
+mod pods_that_cannot_run_are_told;
 mod refused_configuration_leaves_the_old_in_force;
 mod relay_pods_are_confined;
 mod restarted_operator_takes_nothing_back;

@@ -14,17 +14,18 @@ use kube::{
 use postrider_crds::RelayPool;
 
 use super::{
-    certificates, dns, kept_keys, keyring,
+    QueueWritten, certificates, dns, kept_keys, keyring,
     loaded::{News, PoolKey},
     observe::{self, Observation},
     plan::{self, Plan, Withdrawal},
-    refused_pods, reverse,
+    refused_pods, reverse, stuck_pods,
 };
 use crate::{
     Context, Error,
     apply::{Kind, Outcome},
     names::{CONFIG_ANNOTATION, POOL_MANAGER},
     queues::Trigger,
+    refusal::Refusal,
     stores::{self, Term},
 };
 
@@ -60,7 +61,7 @@ pub(super) fn reconcile(
 }
 
 /// Observes, plans, and takes note of what is rendered. The last of what it returns is how long until DNS
-/// or the events of pods that are missing are to be asked again.
+/// is to be asked again, or pods are to be looked at that are missing or do not run.
 async fn render(
     ctx: &Context,
     pool: Arc<RelayPool>,
@@ -68,10 +69,10 @@ async fn render(
     let certificates = certificates::ensure(ctx, &pool, ctx.now()).await?;
     reverse::tell(ctx, &pool).await;
     let (look, look_due) = dns::look_when_due(ctx, &pool).await;
-    let (refused_pods, events_in) = refused_pods::look(ctx, &pool).await;
+    let (hindered_pods, pods_in) = hindered_pods(ctx, &pool).await;
     let in_force = kept_keys::in_force(ctx, &pool).await?;
     let started = ctx.clock.monotonic();
-    let seen = observe::observe(ctx, pool, (certificates, look, refused_pods), &in_force);
+    let seen = observe::observe(ctx, pool, (certificates, look, hindered_pods), &in_force);
     let plan = plan::plan(&seen);
     let key = observe::key(&seen.pool);
     ctx.paces.looked(&key, started, ctx.clock.monotonic());
@@ -80,8 +81,16 @@ async fn render(
     ctx.start.pool_tried(&key);
     wake_dependants(ctx, &seen.pool, &news).await;
     let look_in = look_due.saturating_sub(ctx.clock.monotonic());
-    let look_in = events_in.map_or(look_in, |events_in| events_in.min(look_in));
+    let look_in = pods_in.map_or(look_in, |pods_in| pods_in.min(look_in));
     Ok((seen, plan, look_in))
+}
+
+/// Why pods of `pool` are not made, or else do not run, and when to look again.
+async fn hindered_pods(ctx: &Context, pool: &RelayPool) -> (Option<Refusal>, Option<Duration>) {
+    let (refused, refused_in) = refused_pods::look(ctx, pool).await;
+    let (stuck, stuck_in) = stuck_pods::look(ctx, pool).await;
+    let soonest = [refused_in, stuck_in].into_iter().flatten().min();
+    (refused.or(stuck), soonest)
 }
 
 /// Wakes those domains and lists of `pool` that `news` is about: what its relays have to load, or
@@ -227,9 +236,13 @@ async fn write_status(ctx: &Context, seen: &Observation, plan: &Plan) -> Result<
         .writer
         .status(POOL_MANAGER, pool, current, &plan.status)
         .await?;
-    let queue_before = current.and_then(|status| status.queue.as_ref());
-    if written == Outcome::Written && queue_before != plan.status.queue.as_ref() {
-        ctx.queues_written.set(&key, seen.now);
+    let known = seen.queue_written.as_ref().map(|written| &written.depth);
+    let known = known.or_else(|| current.and_then(|status| status.queue.as_ref()));
+    let depth = plan.status.queue.as_ref();
+    let news = depth.filter(|depth| written == Outcome::Written && known != Some(*depth));
+    if let Some(depth) = news.cloned() {
+        let at = seen.now;
+        ctx.queues_written.set(&key, QueueWritten { at, depth });
     }
     let resource = (key.namespace, key.name);
     ctx.metrics

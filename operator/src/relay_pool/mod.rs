@@ -12,6 +12,7 @@ pub mod credentials;
 pub mod dns;
 pub mod domains;
 pub mod ehlo;
+pub mod event_readings;
 mod joining;
 mod kept_keys;
 pub mod keyring;
@@ -20,10 +21,11 @@ pub mod observe;
 pub mod pace;
 pub mod pki;
 pub mod plan;
-pub mod refused_pods;
+mod refused_pods;
 pub mod reports;
 pub mod reverse;
 mod status;
+mod stuck_pods;
 
 use std::{
     collections::HashMap,
@@ -31,7 +33,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use postrider_crds::RelayPool;
+use postrider_crds::{QueueStatus, RelayPool};
 
 use self::loaded::PoolKey;
 use crate::{Context, controller, queues::Inbox};
@@ -46,18 +48,28 @@ pub async fn run(ctx: Arc<Context>, inbox: Inbox<RelayPool>) {
     controller::run(ctx, store, inbox, apply::reconcile).await;
 }
 
-/// When the depth of each pool's queue was last written to its status.
+/// The depth of each pool's queue as it was last written.
 #[derive(Debug, Default)]
-pub struct QueuesWritten(Mutex<HashMap<PoolKey, Timestamp>>);
+pub struct QueuesWritten(Mutex<HashMap<PoolKey, QueueWritten>>);
+
+/// The depth of a queue as it was last written to its pool's status, which a cache that lags does not
+/// show yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueWritten {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub depth: QueueStatus,
+}
 
 impl QueuesWritten {
-    fn get(&self, pool: &PoolKey) -> Option<Timestamp> {
+    fn get(&self, pool: &PoolKey) -> Option<QueueWritten> {
         let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        written.get(pool).copied()
+        written.get(pool).cloned()
     }
 
-    fn set(&self, pool: &PoolKey, at: Timestamp) {
+    fn set(&self, pool: &PoolKey, what: QueueWritten) {
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        written.insert(pool.clone(), at);
+        written.insert(pool.clone(), what);
     }
 }

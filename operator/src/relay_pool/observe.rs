@@ -15,6 +15,8 @@ use kube::{Resource, ResourceExt as _, runtime::reflector::Store};
 use postrider_crds::{RelayPool, SendingDomain, relay_config::Credentials};
 
 use super::{
+    QueueWritten,
+    build::RelayImage,
     certificates::Certificates,
     credentials::{self, Senders},
     dns::PoolLook,
@@ -37,8 +39,8 @@ pub struct Observation {
     pub now: Timestamp,
     /// The pool.
     pub pool: Arc<RelayPool>,
-    /// Image of the relays.
-    pub image: String,
+    /// What relays are run from.
+    pub image: RelayImage,
     /// Resolvers the relays are to use.
     pub resolvers: Vec<SocketAddr>,
     /// The StatefulSet, if there is one.
@@ -63,14 +65,14 @@ pub struct Observation {
     pub certificates: Certificates,
     /// What DNS says of the names given in EHLO and of the egress addresses.
     pub look: PoolLook,
-    /// Why pods are not made, if that is known.
-    pub refused_pods: Option<Refusal>,
+    /// Why pods are not made or do not run, if that is known.
+    pub hindered_pods: Option<Refusal>,
     /// What the relays report.
     pub state: PoolState,
     /// Octets of keyring that may be written now.
     pub allowance: usize,
-    /// When the depth of the queue was last written to the status.
-    pub queue_written_at: Option<Timestamp>,
+    /// The depth of the queue as it was last written to the status.
+    pub queue_written: Option<QueueWritten>,
 }
 
 /// Namespace and name of `pool`.
@@ -87,7 +89,7 @@ pub fn key(pool: &RelayPool) -> PoolKey {
 pub fn observe(
     ctx: &Context,
     pool: Arc<RelayPool>,
-    (certificates, look, refused_pods): (Certificates, PoolLook, Option<Refusal>),
+    (certificates, look, hindered_pods): (Certificates, PoolLook, Option<Refusal>),
     in_force: &BTreeMap<String, Arc<Secret>>,
 ) -> Observation {
     let key = key(&pool);
@@ -105,7 +107,10 @@ pub fn observe(
     let lists = in_namespace(&ctx.stores.lists, namespace);
     Observation {
         now: ctx.now(),
-        image: ctx.settings.relay_image.clone(),
+        image: RelayImage {
+            reference: ctx.settings.relay_image.clone(),
+            pull_secrets: ctx.settings.relay_image_pull_secrets.clone(),
+        },
         resolvers: ctx.settings.resolvers.clone(),
         stateful_set: stores::get(&ctx.stores.stateful_sets, namespace, name),
         pods: of_pool(&ctx.stores.pods, &key),
@@ -118,10 +123,10 @@ pub fn observe(
         lists: lists.iter().map(|list| list.name_any()).collect(),
         certificates,
         look,
-        refused_pods,
+        hindered_pods,
         state: ctx.loaded.state(&key),
         allowance: ctx.paces.allowance(&key, ctx.clock.monotonic()),
-        queue_written_at: ctx.queues_written.get(&key),
+        queue_written: ctx.queues_written.get(&key),
         pool,
     }
 }

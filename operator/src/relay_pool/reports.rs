@@ -178,6 +178,7 @@ fn due(ctx: &Context, schedule: &mut Schedule) -> Vec<Visit> {
     let keys: Vec<PoolKey> = pools.iter().map(|pool| observe::key(pool)).collect();
     ctx.loaded.retain(&keys);
     ctx.refused_pods.retain(&keys);
+    ctx.stuck_pods.retain(&keys);
     schedule.begin(&keys);
     let mut visits = Vec::new();
     for (pool, key) in pools.iter().zip(&keys) {

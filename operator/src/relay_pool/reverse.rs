@@ -12,12 +12,17 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt as _;
 use postrider_crds::{
     RecordPurpose, RecordState, RecordStatus, RecordType, RelayPool, Requirement,
     condition::{reasons, types},
 };
 
-use super::{loaded::PoolKey, observe};
+use super::{
+    dns::{Inputs, PoolLook},
+    loaded::PoolKey,
+    observe,
+};
 use crate::{
     Context,
     conditions::{Fact, Status},
@@ -25,6 +30,7 @@ use crate::{
         Finding,
         reverse::{Reverse, record_name},
     },
+    looks::Looks,
     queues::Trigger,
     stores::Term,
 };
@@ -131,6 +137,15 @@ pub fn stated(pool: &RelayPool) -> Option<Fact> {
     read(&pool.status.as_ref()?.conditions)
 }
 
+/// What there is to say to its SendingDomains: what the stored status of `pool` does, or, before it says
+/// anything, what the first of `looks` has found and the status is about to say. Who judged a domain in
+/// between would write it once more for that alone.
+#[must_use]
+pub fn known(pool: &RelayPool, looks: &Looks<Inputs, PoolLook>) -> Option<Fact> {
+    let found = || Some(verified(&looks.last(&pool.uid()?)?.reverse));
+    stated(pool).or_else(found)
+}
+
 /// What `conditions`, those of a pool or of a SendingDomain, say of the names of addresses.
 #[must_use]
 pub fn read(conditions: &[Condition]) -> Option<Fact> {
@@ -195,7 +210,7 @@ pub(super) async fn tell(ctx: &Context, pool: &RelayPool) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
+    use std::{sync::atomic::Ordering, time::Duration};
 
     use jiff::Timestamp;
     use postrider_crds::{DomainName, EgressRange, RelayPoolStatus};
@@ -290,6 +305,34 @@ mod tests {
         assert_eq!(listed.len(), 1 + MAX_LISTED);
         assert_eq!(listed.last().unwrap().name, "200.113.0.203.in-addr.arpa");
         assert_eq!(listed[1].name, "0.113.0.203.in-addr.arpa");
+    }
+
+    #[tokio::test]
+    async fn before_a_pool_states_anything_its_look_says_the_same() {
+        let egress =
+            json!({"hostname": "mail.example.net", "egress": {"addresses": ["203.0.113.10"]}});
+        let mut pool = RelayPool::new("default", serde_json::from_value(egress).unwrap());
+        pool.metadata.uid = Some("u".into());
+        let looks = Looks::default();
+        assert_eq!(known(&pool, &looks), None, "not looked yet");
+        for resolver in [good(&["203.0.113.10"]), FakeResolver::default()] {
+            let seen = PoolLook {
+                reverse: look(&resolver, "203.0.113.10").await,
+                ..PoolLook::default()
+            };
+            let [_, fact] = seen
+                .shown(&pool, &RelayPoolStatus::default(), Timestamp::UNIX_EPOCH)
+                .facts;
+            looks.keep("u".into(), &Inputs::of(&pool), seen, Duration::ZERO);
+            pool.status = None;
+            let early = known(&pool, &looks);
+            pool.status = Some(RelayPoolStatus {
+                conditions: merge(&[], &[fact], 1, Timestamp::UNIX_EPOCH),
+                ..RelayPoolStatus::default()
+            });
+            assert_eq!(early, stated(&pool));
+            assert_eq!(early, known(&pool, &Looks::default()));
+        }
     }
 
     #[tokio::test]

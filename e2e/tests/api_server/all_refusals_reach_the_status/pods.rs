@@ -1,20 +1,20 @@
 //! Pods that are refused, which the controller that makes them is told and the operator is not.
 
-use std::{fs::File, process::Command};
-
 use kube::api::ListParams;
-use postrider_e2e::cluster::{Cache, Progress, Tools, wait_for};
+use postrider_e2e::cluster::wait_for;
 use serde_json::json;
 
-use super::world::{BOUND, World};
-use crate::{pod::objects, programs::Running};
+use crate::{
+    pod::objects,
+    refusal_world::{BOUND, World},
+};
 
 pub(super) async fn without_room(world: &World) {
     let dry = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "dry"},
         "spec": {"containers": [{"name": "dry", "image": "dry"}]}});
     world.allow_no("pods", &dry).await;
     world.pool("short", json!({})).await;
-    let _controller = controller_of_stateful_sets(world).await;
+    let _controller = world.controllers("statefulset-controller").await;
     let told = world.not_ready("RelayPool", "short", "QuotaExceeded").await;
     let ready = told.of("Ready").expect("waited for");
     for part in [
@@ -44,28 +44,6 @@ pub(super) async fn without_room(world: &World) {
         .await;
     let pods = objects(&world.client, "", "Pod");
     pods.get("short-0").await.expect("made");
-}
-
-/// The controller that makes pods, and no other.
-async fn controller_of_stateful_sets(world: &World) -> Running {
-    let cache = Cache::of_user().expect("a cache");
-    let tools = Tools::ready(&cache, &Progress::nowhere()).await;
-    let log = world.server.dir().join("controllers.log");
-    Running::start(
-        Command::new(
-            tools
-                .expect("programs")
-                .kubernetes("kube-controller-manager"),
-        )
-        .arg("--kubeconfig")
-        .arg(world.server.kubeconfig())
-        .args([
-            "--controllers=statefulset-controller",
-            "--leader-elect=false",
-        ])
-        .args(["--secure-port=0", "--profiling=false"])
-        .stderr(File::create(log).expect("a log")),
-    )
 }
 
 /// How often the pods of the StatefulSet `name` were refused, by its controller's events.

@@ -20,6 +20,7 @@ pub(crate) use self::documents::KEYRING_KEY;
 pub use self::{
     budget::budget,
     documents::{config_map, credentials, keyring, suppression},
+    pod::{RELAY, RelayImage},
     service::{client_service, members_service},
     stateful_set::{SPOOL, stateful_set},
 };

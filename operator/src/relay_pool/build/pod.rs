@@ -7,8 +7,8 @@
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource,
-        HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec,
-        PodTemplateSpec, Probe, ProjectedVolumeSource, SeccompProfile, SecretProjection,
+        HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector, PodSecurityContext,
+        PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource, SeccompProfile, SecretProjection,
         SecretVolumeSource, SecurityContext, Sysctl, TopologySpreadConstraint, Volume, VolumeMount,
         VolumeProjection,
     },
@@ -26,6 +26,8 @@ use postrider_crds::{
 use super::{documents, service::listener_ports, stateful_set::SPOOL};
 use crate::names;
 
+/// Name of the relay's container.
+pub const RELAY: &str = "relay";
 /// User and group of the relay.
 const USER: i64 = 65532;
 /// Time for sessions and attempts under way after SIGTERM, in seconds.
@@ -39,8 +41,17 @@ const CONFIG_DIR: &str = "/etc/postrider";
 /// Where the spool is mounted.
 const SPOOL_DIR: &str = "/var/spool/postrider";
 
+/// What relays are run from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayImage {
+    /// The image, as a registry knows it.
+    pub reference: String,
+    /// Secrets, in the pool's namespace, with which it is pulled.
+    pub pull_secrets: Vec<String>,
+}
+
 /// The template of `pool`'s pods, running `image`.
-pub(super) fn template(pool: &RelayPool, image: &str) -> PodTemplateSpec {
+pub(super) fn template(pool: &RelayPool, image: &RelayImage) -> PodTemplateSpec {
     let name = pool.name_any();
     let wanted = &pool.spec.template;
     let mut labels = wanted.metadata.labels.clone();
@@ -57,8 +68,10 @@ pub(super) fn template(pool: &RelayPool, image: &str) -> PodTemplateSpec {
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             termination_grace_period_seconds: Some(GRACE_SECONDS),
+            // Absent where there are none, so that the template stays what it was.
+            image_pull_secrets: Some(pull_secrets(image)).filter(|secrets| !secrets.is_empty()),
             security_context: Some(pod_security()),
-            containers: vec![container(pool, image)],
+            containers: vec![container(pool, &image.reference)],
             volumes: Some(volumes(pool)),
             node_selector: Some(wanted.node_selector.clone()).filter(|s| !s.is_empty()),
             affinity: wanted.affinity.clone(),
@@ -68,6 +81,11 @@ pub(super) fn template(pool: &RelayPool, image: &str) -> PodTemplateSpec {
             ..PodSpec::default()
         }),
     }
+}
+
+fn pull_secrets(image: &RelayImage) -> Vec<LocalObjectReference> {
+    let names = image.pull_secrets.iter().cloned();
+    names.map(|name| LocalObjectReference { name }).collect()
 }
 
 fn spread(pool: &RelayPool) -> Vec<TopologySpreadConstraint> {
@@ -119,7 +137,7 @@ fn container(pool: &RelayPool, image: &str) -> Container {
         ..ContainerPort::default()
     };
     Container {
-        name: "relay".into(),
+        name: RELAY.into(),
         image: Some(image.into()),
         image_pull_policy: Some("IfNotPresent".into()),
         args: Some(vec![

@@ -13,7 +13,7 @@ use k8s_openapi::{
 use kube::ResourceExt as _;
 use postrider_crds::RelayPool;
 
-use super::pod;
+use super::pod::{self, RelayImage};
 use crate::names;
 
 /// Name of the volume that holds a member's mail.
@@ -24,7 +24,7 @@ pub const SPOOL: &str = "spool";
 /// Members share nothing, so they start and stop in parallel. Volumes outlive pods and the pool:
 /// they may hold mail.
 #[must_use]
-pub fn stateful_set(pool: &RelayPool, image: &str, replicas: i32) -> StatefulSet {
+pub fn stateful_set(pool: &RelayPool, image: &RelayImage, replicas: i32) -> StatefulSet {
     let name = pool.name_any();
     StatefulSet {
         metadata: super::metadata(pool, name.clone()),

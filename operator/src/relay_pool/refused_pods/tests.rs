@@ -159,31 +159,3 @@ fn every_way_in_which_controllers_write_it_is_read() {
         );
     }
 }
-
-#[test]
-fn events_are_read_after_a_while_and_now_and_then() {
-    let (pods, shop) = (
-        RefusedPods::default(),
-        PoolKey {
-            namespace: "mail".into(),
-            name: "shop".into(),
-        },
-    );
-    let second = |n: u64| Duration::from_secs(n);
-    assert_eq!(pods.lack(&shop, second(100)), (None, GRACE));
-    assert_eq!(pods.lack(&shop, second(103)), (None, second(2)));
-    assert_eq!(pods.lack(&shop, second(105)).1, Duration::ZERO);
-    let refusal = said(
-        &[failed("shop-0", &format!("{DENIED}p"), 0)],
-        &["shop-0"],
-        1,
-    );
-    pods.read(&shop, Some(&refusal), second(106));
-    assert_eq!(pods.lack(&shop, second(106)), (refusal.clone(), AGAIN));
-    pods.read(&shop, None, second(121));
-    assert_eq!(pods.lack(&shop, second(121)), (refusal, AGAIN), "not read");
-    pods.complete(&shop);
-    assert_eq!(pods.lack(&shop, second(122)), (None, GRACE));
-    pods.retain(&[]);
-    assert_eq!(pods.lack(&shop, second(200)), (None, GRACE));
-}

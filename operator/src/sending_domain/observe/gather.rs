@@ -66,7 +66,9 @@ pub fn gather(domain: &SendingDomain, ctx: &Context) -> Result<Observation, Erro
         generation,
         spec: domain.spec.clone(),
         previous: domain.status.clone().unwrap_or_default(),
-        reverse: pool.as_deref().and_then(reverse::stated),
+        reverse: pool
+            .as_deref()
+            .and_then(|pool| reverse::known(pool, &ctx.pool_looks)),
         pool: pool.as_deref().map(PoolFacts::from),
         rival,
         keys,

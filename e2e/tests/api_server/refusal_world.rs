@@ -2,14 +2,17 @@
 
 use std::{fs::File, path::PathBuf, process::Command, time::Duration};
 
-use k8s_openapi::{api::core::v1::ResourceQuota, apimachinery::pkg::apis::meta::v1::Condition};
+use k8s_openapi::{
+    api::{core::v1::ResourceQuota, rbac::v1::Role},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
 };
 use postrider_crds::{RelayPool, SendingDomain};
 use postrider_e2e::{
-    cluster::{ApiServer, wait_for},
+    cluster::{ApiServer, Cache, Progress, Tools, wait_for},
     peers::loopback,
 };
 use serde_json::{Value, json};
@@ -22,38 +25,37 @@ use crate::{
 };
 
 /// How long a step may take on a busy machine; waits between attempts grow to minutes.
-pub(super) const BOUND: Duration = Duration::from_secs(300);
-/// Last octet of the operator's address.
-const HOST: u8 = 91;
+pub(crate) const BOUND: Duration = Duration::from_secs(300);
 /// The name of the one quota.
 const QUOTA: &str = "few";
 /// Who the operator is.
-pub(super) const USER: &str = "postrider-operator";
+const USER: &str = "postrider-operator";
 
-pub(super) struct World {
-    pub(super) client: Client,
+pub(crate) struct World {
+    pub(crate) client: Client,
     log: PathBuf,
     _operator: Running,
-    pub(super) server: ApiServer,
+    pub(crate) server: ApiServer,
 }
 
 /// What a resource says of itself.
-pub(super) struct Told {
-    pub(super) conditions: Vec<Condition>,
-    pub(super) observed: Option<i64>,
-    pub(super) generation: Option<i64>,
-    pub(super) version: Option<String>,
+pub(crate) struct Told {
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) observed: Option<i64>,
+    pub(crate) generation: Option<i64>,
+    pub(crate) version: Option<String>,
 }
 
 impl Told {
-    pub(super) fn of(&self, type_: &str) -> Option<&Condition> {
+    pub(crate) fn of(&self, type_: &str) -> Option<&Condition> {
         self.conditions.iter().find(|c| c.type_ == type_)
     }
 }
 
 impl World {
-    /// An operator that may do all it needs but write PodDisruptionBudgets.
-    pub(super) async fn start() -> Self {
+    /// An operator that may do all it needs but write PodDisruptionBudgets; `host` is the last octet of its
+    /// address.
+    pub(crate) async fn start(host: u8) -> Self {
         let server = ApiServer::start().await.expect("an API server");
         let client = server.client().await.expect("a client");
         define(&client).await;
@@ -77,7 +79,7 @@ impl World {
                 .args(["--relay-image=relay:1", "--watch-namespace=default"])
                 // Nobody answers there.
                 .args(["--resolver", "127.0.0.1:9"])
-                .arg(format!("--metrics-address={}:9090", loopback(HOST)))
+                .arg(format!("--metrics-address={}:9090", loopback(host)))
                 .env("KUBECONFIG", kubeconfig_of_operator(&server))
                 // The log is read.
                 .env("NO_COLOR", "1")
@@ -91,13 +93,50 @@ impl World {
         }
     }
 
-    pub(super) async fn create(&self, kind: &str, name: &str, spec: Value) {
+    /// Gives the operator every right in its namespace.
+    pub(crate) async fn give_all_rights(&self) {
+        let roles: Api<Role> = Api::default_namespaced(self.client.clone());
+        let mut role = roles.get(USER).await.expect("a role");
+        for rule in role.rules.iter_mut().flatten() {
+            rule.verbs = vec!["*".into()];
+        }
+        let given = roles.replace(USER, &PostParams::default(), &role).await;
+        given.expect("more rights");
+    }
+
+    /// Starts these of Kubernetes' controllers, and no others.
+    pub(crate) async fn controllers(&self, names: &str) -> Running {
+        let names = format!("--controllers={names}");
+        self.kubernetes("kube-controller-manager", &[&names]).await
+    }
+
+    /// Starts Kubernetes' scheduler.
+    pub(crate) async fn scheduler(&self) -> Running {
+        self.kubernetes("kube-scheduler", &[]).await
+    }
+
+    async fn kubernetes(&self, program: &str, arguments: &[&str]) -> Running {
+        let cache = Cache::of_user().expect("a cache");
+        let tools = Tools::ready(&cache, &Progress::nowhere()).await;
+        let log = self.server.dir().join(format!("{program}.log"));
+        Running::start(
+            Command::new(tools.expect("programs").kubernetes(program))
+                .arg("--kubeconfig")
+                .arg(self.server.kubeconfig())
+                .args(["--leader-elect=false", "--secure-port=0"])
+                .arg("--profiling=false")
+                .args(arguments)
+                .stderr(File::create(log).expect("a log")),
+        )
+    }
+
+    pub(crate) async fn create(&self, kind: &str, name: &str, spec: Value) {
         let object = json!({"apiVersion": "postrider.dev/v1alpha1", "kind": kind,
             "metadata": {"name": name}, "spec": spec});
         strict::create(&self.client, &object, "").await.expect(name);
     }
 
-    pub(super) async fn pool(&self, name: &str, more: Value) {
+    pub(crate) async fn pool(&self, name: &str, more: Value) {
         let mut spec = json!({"hostname": "mail.shop.test"});
         for (field, value) in more.as_object().into_iter().flatten() {
             spec[field] = value.clone();
@@ -106,14 +145,14 @@ impl World {
     }
 
     /// Merges `template` into that of the pool `name`; the generation it has then.
-    pub(super) async fn template(&self, name: &str, template: Value) -> Option<i64> {
+    pub(crate) async fn template(&self, name: &str, template: Value) -> Option<i64> {
         let pools: Api<RelayPool> = Api::default_namespaced(self.client.clone());
         let patch = Patch::Merge(json!({"spec": {"template": template}}));
         let patched = pools.patch(name, &PatchParams::default(), &patch).await;
         patched.expect("taken").metadata.generation
     }
 
-    pub(super) async fn told(&self, kind: &str, name: &str) -> Told {
+    pub(crate) async fn told(&self, kind: &str, name: &str) -> Told {
         let (metadata, conditions, observed) = match kind {
             "RelayPool" => {
                 let pools: Api<RelayPool> = Api::default_namespaced(self.client.clone());
@@ -141,7 +180,7 @@ impl World {
     }
 
     /// Waits until `Ready` is False with `reason`.
-    pub(super) async fn not_ready(&self, kind: &str, name: &str, reason: &str) -> Told {
+    pub(crate) async fn not_ready(&self, kind: &str, name: &str, reason: &str) -> Told {
         let mut last = Vec::new();
         let what = format!("{kind} {name}: Ready=False {reason}");
         let found = wait_for(&what, BOUND, "-", async || {
@@ -160,7 +199,7 @@ impl World {
     }
 
     /// Waits until `name` has been tried `count` times in vain.
-    pub(super) async fn tried(&self, kind: &str, name: &str, count: usize) {
+    pub(crate) async fn tried(&self, kind: &str, name: &str, count: usize) {
         let parts = [format!("kind=\"{kind}\""), format!("name=\"{name}\"")];
         let tried = wait_for("attempts", BOUND, "-", async || {
             let log = std::fs::read_to_string(&self.log).expect("a log");
@@ -174,7 +213,7 @@ impl World {
     }
 
     /// How many events tell of `reason` about the object of this kind and name.
-    pub(super) async fn events(&self, kind: &str, name: &str, reason: &str) -> usize {
+    pub(crate) async fn events(&self, kind: &str, name: &str, reason: &str) -> usize {
         let events = objects(&self.client, "events.k8s.io", "Event");
         let all = events.list(&Default::default()).await.expect("events");
         let about = |event: &&DynamicObject| {
@@ -187,7 +226,7 @@ impl World {
 
     /// `Ready` is False with `reason` and says `parts`; by the rules of kstatus; told once, and quiet
     /// however often it is tried again.
-    pub(super) async fn refused(
+    pub(crate) async fn refused(
         &self,
         kind: &str,
         name: &str,
@@ -220,7 +259,7 @@ impl World {
 
     /// Waits until `dry` is refused with `words`: policies and quotas come into force some time after
     /// they are written.
-    pub(super) async fn in_force(&self, dry: &Value, words: &str) {
+    pub(crate) async fn in_force(&self, dry: &Value, words: &str) {
         let refused = wait_for(words, BOUND, "-", async || {
             let answer = strict::create(&self.client, dry, "&dryRun=All").await;
             Ok(answer
@@ -231,7 +270,7 @@ impl World {
     }
 
     /// Puts a quota into force that has no room for `what`, of which `dry` is one.
-    pub(super) async fn allow_no(&self, what: &str, dry: &Value) {
+    pub(crate) async fn allow_no(&self, what: &str, dry: &Value) {
         let quota = json!({"metadata": {"name": QUOTA}, "spec": {"hard": {what: "0"}}});
         let quota = serde_json::from_value(quota).expect("a quota");
         let quotas: Api<ResourceQuota> = Api::default_namespaced(self.client.clone());
@@ -246,7 +285,7 @@ impl World {
     }
 
     /// Takes the quota away.
-    pub(super) async fn allow_all(&self) {
+    pub(crate) async fn allow_all(&self) {
         let quotas: Api<ResourceQuota> = Api::default_namespaced(self.client.clone());
         let deleted = quotas.delete(QUOTA, &DeleteParams::default()).await;
         deleted.expect("deleted");

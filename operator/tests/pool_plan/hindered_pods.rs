@@ -1,4 +1,4 @@
-//! Pods that the API server does not let the controller of StatefulSets make.
+//! Pods that are not made, or do not run.
 
 use postrider_operator::events::Notice;
 
@@ -23,7 +23,7 @@ fn short() -> Observation {
 fn the_pool_says_why_members_are_missing_and_tells_it_once() {
     let mut seen = short();
     has(&seen, &["Ready=False/MembersStarting"]);
-    seen.refused_pods = Some(refusal());
+    seen.hindered_pods = Some(refusal());
     has(
         &seen,
         &[
@@ -43,14 +43,14 @@ fn the_pool_says_why_members_are_missing_and_tells_it_once() {
     Arc::make_mut(&mut seen.pool).status = Some(told.status.clone());
     let again = plan(&seen);
     assert_eq!((notices(&again), &again.status), (0, &told.status));
-    seen.refused_pods = None;
+    seen.hindered_pods = None;
     has(&seen, &["Ready=False/MembersStarting"]);
 }
 
 #[test]
 fn what_a_person_has_to_do_first_comes_first() {
     let mut seen = short();
-    seen.refused_pods = Some(refusal());
+    seen.hindered_pods = Some(refusal());
     let written = Refusal {
         reason: reasons::FORBIDDEN,
         message: "cannot apply Service default: no; give the right".into(),
@@ -61,4 +61,27 @@ fn what_a_person_has_to_do_first_comes_first() {
     let notes: Vec<_> = plan.notices.iter().map(|n| n.note.as_str()).collect();
     assert!(notes.contains(&written.message.as_str()), "{notes:?}");
     assert!(!notes.contains(&refusal().message.as_str()), "{notes:?}");
+}
+
+#[test]
+fn a_pod_that_nothing_but_a_person_can_cure_stalls_the_pool() {
+    let mut seen = answering(running(1));
+    seen.hindered_pods = Some(Refusal {
+        reason: reasons::INVALID_IMAGE_NAME,
+        message: "Pod default-1 has a name for an image; correct it".into(),
+        progress: Progress::Stalled,
+    });
+    has(
+        &seen,
+        &[
+            "Ready=False/InvalidImageName",
+            "Stalled=True/InvalidImageName",
+            "Progressing=False/Stable",
+        ],
+    );
+    assert_eq!(kstatus(&plan(&seen).status), "Failed");
+    // What is known of a pod says nothing against a pool whose members all accept mail.
+    let mut good = answering(running(2));
+    good.hindered_pods = seen.hindered_pods;
+    has(&good, &["Ready=True/Ready"]);
 }
