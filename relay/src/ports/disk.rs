@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, OFlags},
+    fs::{Advice, FlockOperation, OFlags},
     io::Errno,
 };
 
@@ -52,6 +52,8 @@ pub trait DiskFile: Send + Sync {
     fn truncate(&self, length: u64) -> io::Result<()>;
     /// Length in bytes.
     fn length(&self) -> io::Result<u64>;
+    /// What is there is not read again: the system need not keep it in memory.
+    fn forget(&self);
 }
 
 /// A lock, held while this lives.
@@ -205,6 +207,11 @@ impl DiskFile for SystemFile {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn forget(&self) {
+        // Advice, no more.
+        let _ = rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed);
     }
 }
 

@@ -276,8 +276,7 @@ loopback).
 - CPU time is that of all processes of a contender, ended ones included (control group, else \
 `/proc`). RSS is the sum of PSS, at its highest. `written / byte` is `write_bytes` of its processes, \
 log files included, for each byte of message; Exim's is too low, as its delivery processes take \
-their figures with them, and Postrider's is too high, as Linux counts a whole folio of its cache \
-where a part of one is written over. `disk / byte` is what the disk was sent meanwhile, the journal of the \
+their figures with them. `disk / byte` is what the disk was sent meanwhile, the journal of the \
 filesystem included, by the whole machine. Syncs are the relay's own count; others' are counted by \
 `strace` in a bout of their own.
 - Not here: KumoMTA and NitroMTA, which no package registry has.

@@ -134,6 +134,8 @@ impl Spool {
         header: &SegmentHeader,
     ) -> io::Result<(Box<dyn DiskFile>, u64)> {
         let file = self.disk.open(SPARE)?;
+        // Written over while it is kept in large pieces, each counts as written whole.
+        file.forget();
         // Nor may its first record be found where the new header is damaged one day.
         file.write_at(0, &[&header.encode(), &[0; LONGEST_HEADER]])?;
         file.sync_data()?;
