@@ -13,7 +13,7 @@ use crate::{
 const OBJECT: (&str, &str) = ("RelayPool", POOL);
 
 #[tokio::test]
-async fn pods_that_cannot_run_are_told() {
+async fn a_pod_that_cannot_run_is_told() {
     let stage = Stage::start("stuck", 24, Rules::default()).await;
     let nowhere = json!({"template": {"nodeSelector": {"disk": "fast"}}});
     stage.apply(stage.pool(nowhere)).await;

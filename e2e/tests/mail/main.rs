@@ -16,6 +16,7 @@ mod pods;
 mod recording;
 mod support;
 
+mod a_pod_that_cannot_run_is_told;
 mod a_rotation_under_load_breaks_no_signature;
 mod an_operator_at_rest_writes_nothing;
 mod deleted_namespace_is_gone;
@@ -23,7 +24,6 @@ mod each_fault_is_named_until_it_is_cured;
 mod fresh_objects_are_never_reported_done;
 mod killed_relay_loses_nothing;
 mod orders_reach_the_queue_of_every_pod;
-mod pods_that_cannot_run_are_told;
 mod refused_configuration_leaves_the_old_in_force;
 mod relay_pods_are_confined;
 mod restarted_operator_takes_nothing_back;
