@@ -96,7 +96,7 @@ bench:
 # The operator with many domains, as root: prints rows for docs/benchmark.md, writes
 # target/bench/domains.json. ARGS='--domains 1000 --fresh 0' makes it shorter; '--help' has them all.
 bench-domains:
-	cargo bench --quiet --profile dev -p postrider-e2e --bench domains -- $(ARGS)
+	cargo bench --quiet --profile dev --workspace --bench domains -- $(ARGS)
 
 clean:
 	$(DEMO) clean
