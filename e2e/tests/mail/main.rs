@@ -18,6 +18,7 @@ mod support;
 
 mod a_pod_that_cannot_run_is_told;
 mod a_rotation_under_load_breaks_no_signature;
+mod a_silent_resolver_stops_no_verified_mail;
 mod an_operator_at_rest_writes_nothing;
 mod deleted_namespace_is_gone;
 mod each_fault_is_named_until_it_is_cured;
@@ -27,5 +28,4 @@ mod orders_reach_the_queue_of_every_pod;
 mod refused_configuration_leaves_the_old_in_force;
 mod relay_pods_are_confined;
 mod restarted_operator_takes_nothing_back;
-mod silent_resolver_stops_no_verified_mail;
 mod verified_domain_delivers_signed_mail;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn silent_resolver_stops_no_verified_mail() {
+async fn a_silent_resolver_stops_no_verified_mail() {
     let stage = Stage::start("silent", 16, Rules::default()).await;
     stage.ready_to_send().await;
     let often = json!({"verification": {"interval": "5s"}});
