@@ -76,7 +76,7 @@ impl Outbound {
             Standing::Held(why) => Reply::new(451, EnhancedCode(4, 7, 0), why),
             // RFC 3463 §3.4: system not accepting network messages.
             Standing::Send(_) if custody.is_kept(&claim) => {
-                let text = "kept back by this system's operator for now";
+                let text = "kept back by this system's operator";
                 Reply::new(451, EnhancedCode(4, 3, 2), text)
             }
             // It was let go meanwhile.

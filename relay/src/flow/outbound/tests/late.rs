@@ -28,16 +28,8 @@ async fn advance(world: &World, span: &str) {
     tokio::time::resume();
 }
 
-/// Whether there is mail whose sender is to be told.
-fn is_any_late(custody: &Custody) -> bool {
-    let now = jiff::Timestamp::MAX;
-    custody.next_late(now, &mut 0).is_some()
-}
-
-#[tokio::test]
-async fn the_sender_of_held_mail_is_told_once_that_it_is_late() {
-    let (sink, home, setup) = receivers().await;
-    let port = setup.port;
+/// Two messages that admission has held for five hours, one of them from nobody.
+async fn held_for_long(setup: Setup) -> World {
     let mut world = World::start(Setup {
         admission: Admission::Hold,
         ..setup
@@ -49,6 +41,20 @@ async fn the_sender_of_held_mail_is_told_once_that_it_is_late() {
     world.event("held").await;
     world.event("held").await;
     advance(&world, "5h").await;
+    world
+}
+
+/// Whether there is mail whose sender is to be told.
+fn is_any_late(custody: &Custody) -> bool {
+    let now = jiff::Timestamp::MAX;
+    custody.next_late(now, &mut 0).is_some()
+}
+
+#[tokio::test]
+async fn the_sender_of_held_mail_is_told_once_that_it_is_late() {
+    let (sink, home, setup) = receivers().await;
+    let port = setup.port;
+    let mut world = held_for_long(setup).await;
     let notified = world.event("notified").await;
     assert_eq!(notified["kind"], "delayed");
     assert_eq!(notified["sender"], "app@example.com");
@@ -78,17 +84,7 @@ async fn the_sender_of_held_mail_is_told_once_that_it_is_late() {
 #[tokio::test]
 async fn who_was_told_or_cannot_be_is_not_looked_for_again() {
     let (_sink, _home, setup) = receivers().await;
-    let mut world = World::start(Setup {
-        admission: Admission::Hold,
-        ..setup
-    });
-    world
-        .accept_from(ReturnPath::Null, &["you@example.org"], MESSAGE)
-        .await;
-    world.accept(&["you@example.org"]).await;
-    world.event("held").await;
-    world.event("held").await;
-    advance(&world, "5h").await;
+    let mut world = held_for_long(setup).await;
     world.event("notified").await;
     world.event("delivered").await;
     let custody = world.stop().await;
