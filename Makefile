@@ -8,8 +8,9 @@ IMAGE_TARGET := x86_64-unknown-linux-gnu
 CLUSTER := cargo run --quiet -p postrider-e2e --bin e2e-cluster --
 DEMO := cargo run --quiet -p postrider-e2e --bin e2e-demo --
 # The tests on the cluster of e2e-cluster, and those beside them that have servers of their own.
-SUITES := --test api_server --test chart_golden --test cluster --test mail --test verdicts_agree
-BESIDE := --test command --test peers_postfix --test peers_verdicts --test publishing
+SUITES := --test cluster --test mail
+BESIDE := --test api_server --test chart_golden --test command --test peers_postfix \
+  --test peers_verdicts --test publishing --test verdicts_agree
 # Where the programs lie that the tests were built with.
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -48,7 +49,7 @@ test: check
 	cargo test --quiet --workspace --no-run $(SUITES) $(BESIDE)
 	@echo cargo test --workspace $(BESIDE), told when it is done, beside:
 	@log=$$(mktemp); trap 'rm -f $$log' EXIT; \
-	cargo test --workspace $(BESIDE) >$$log 2>&1 & beside=$$!; \
+	cargo test --workspace $(BESIDE) -- --test-threads 4 >$$log 2>&1 & beside=$$!; \
 	$(BUILT)/e2e-cluster run -- cargo test --workspace $(SUITES) -- --test-threads 4; suites=$$?; \
 	wait $$beside; beside=$$?; \
 	if [ $$beside = 0 ]; then grep '^test ' $$log; else cat $$log; fi; \
