@@ -76,9 +76,9 @@ struct SystemLock {
 }
 
 impl SystemDisk {
-    /// The directory `root`, made if missing.
+    /// The directory `root`, made if missing, with its name on stable storage.
     pub fn open(root: &Path) -> io::Result<Self> {
-        fs::create_dir_all(root)?;
+        make(root)?;
         let (removed, files) = sync_channel(MAX_REMOVED);
         thread::Builder::new()
             .name("spool-closer".to_owned())
@@ -88,6 +88,25 @@ impl SystemDisk {
             removed,
         })
     }
+}
+
+/// Makes a directory and those it lies in, each with a name that a power failure leaves it.
+fn make(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let parent = match directory.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        // The root, which is always there.
+        None => return Err(io::ErrorKind::NotADirectory.into()),
+    };
+    make(parent)?;
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other?,
+    }
+    fs::File::open(parent)?.sync_all()
 }
 
 impl Disk for SystemDisk {
