@@ -36,7 +36,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{ConfigWatch, Settings},
-    custody::{AcceptError, Committed, Custody, NewMessage},
+    custody::{AcceptError, Committed, Custody, NewMessage, NotAccepting},
     mail::{EnhancedCode, Envelope, MessageId, Priority, Recipient, Reply},
     ports::{Alarm, Clock, Connection, Random},
     submission::{
@@ -244,7 +244,7 @@ impl Intake {
             accepted: now,
             suppressed: suppressed.iter().map(|(index, _)| *index).collect(),
         };
-        let committed = self.parts.custody.accept(message).await.map_err(storage)?;
+        let committed = self.parts.custody.accept(message).await.map_err(shed)?;
         let took = self
             .parts
             .clock
@@ -342,18 +342,21 @@ fn priority(submission: &Submission, headers: &Headers) -> (Option<Priority>, Ch
 }
 
 /// RFC 5321 §4.2.2: 452 for want of storage, the client keeps the message.
-fn storage(error: AcceptError) -> Refusal {
-    match error {
+fn shed(error: AcceptError) -> Refusal {
+    let reason = match &error {
         AcceptError::TooLarge { .. } => {
-            Refusal::new(RejectReason::Limit, 552, (5, 3, 4), error.to_string())
+            return Refusal::new(RejectReason::Limit, 552, (5, 3, 4), error.to_string());
         }
-        AcceptError::NotAccepting(_)
-        | AcceptError::Disk(_)
-        | AcceptError::Known(_)
-        | AcceptError::Recipients(_) => {
-            Refusal::new(RejectReason::Storage, 452, (4, 3, 1), error.to_string())
+        AcceptError::NotAccepting(NotAccepting::NoSpace { .. }) => RejectReason::DiskFull,
+        AcceptError::NotAccepting(NotAccepting::Disk(_)) | AcceptError::Disk(_) => {
+            RejectReason::DiskError
         }
-    }
+        AcceptError::NotAccepting(NotAccepting::Slow { .. }) => RejectReason::DiskSlow,
+        AcceptError::NotAccepting(NotAccepting::QueueFull { .. }) => RejectReason::QueueFull,
+        AcceptError::NotAccepting(NotAccepting::Closing) => RejectReason::Closing,
+        AcceptError::Known(_) | AcceptError::Recipients(_) => RejectReason::Other,
+    };
+    Refusal::new(reason, 452, (4, 3, 1), error.to_string())
 }
 
 /// What ends a wait for a client.

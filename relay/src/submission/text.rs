@@ -288,7 +288,7 @@ impl TextFault {
             ),
             Self::TooBig => Refusal::too_big("message", limit),
             Self::NoRoom => Refusal::new(
-                RejectReason::Storage,
+                RejectReason::Memory,
                 452,
                 (4, 3, 1),
                 "message: no memory for more texts at a time; try again",

@@ -221,21 +221,36 @@ pub enum RejectReason {
     Syntax,
     /// Too big, too many recipients.
     Limit,
-    /// The spool takes nothing now.
-    Storage,
+    /// Too little room on the spool volume.
+    DiskFull,
+    /// The spool volume fails.
+    DiskError,
+    /// The spool volume does not answer.
+    DiskSlow,
+    /// The queue holds all it may.
+    QueueFull,
+    /// The texts under way take all the memory they may.
+    Memory,
+    /// The relay is shutting down.
+    Closing,
     /// None of these.
     Other,
 }
 
 impl RejectReason {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::Authentication,
         Self::Sender,
         Self::Unverified,
         Self::Syntax,
         Self::Limit,
-        Self::Storage,
+        Self::DiskFull,
+        Self::DiskError,
+        Self::DiskSlow,
+        Self::QueueFull,
+        Self::Memory,
+        Self::Closing,
         Self::Other,
     ];
 
@@ -248,7 +263,12 @@ impl RejectReason {
             Self::Unverified => "unverified",
             Self::Syntax => "syntax",
             Self::Limit => "limit",
-            Self::Storage => "storage",
+            Self::DiskFull => "disk-full",
+            Self::DiskError => "disk-error",
+            Self::DiskSlow => "disk-slow",
+            Self::QueueFull => "queue-full",
+            Self::Memory => "memory",
+            Self::Closing => "closing",
             Self::Other => "other",
         }
     }

@@ -130,7 +130,7 @@ fn every_metric_has_its_name_from_the_start() {
     let text = telemetry.render(&queue);
     for line in [
         "postrider_messages_accepted_total 1",
-        "postrider_messages_rejected_total{reason=\"storage\"} 0",
+        "postrider_messages_rejected_total{reason=\"disk-full\"} 0",
         "postrider_attempts_total 1",
         "postrider_dkim_signing_failures_total 1",
         "postrider_tls_sessions_total{policy=\"opportunistic\",result=\"encrypted\"} 1",
