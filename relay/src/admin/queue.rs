@@ -63,7 +63,7 @@ const fn status_of(problem: &OrderError) -> StatusCode {
         OrderError::UnknownMessage(_) | OrderError::NothingToEnd { .. } => StatusCode::NOT_FOUND,
         OrderError::Past { .. } => StatusCode::BAD_REQUEST,
         OrderError::TooMany => StatusCode::CONFLICT,
-        OrderError::Restoring | OrderError::Disk(_) | OrderError::Closed => {
+        OrderError::Restoring | OrderError::LeftOut | OrderError::Disk(_) | OrderError::Closed => {
             StatusCode::SERVICE_UNAVAILABLE
         }
     }

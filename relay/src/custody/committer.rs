@@ -9,7 +9,8 @@
 //! long as that took. The result of an attempt has no sync of its own unless no message came to
 //! share one within [`super::Limits::result_wait`], or an order, which is recorded after all that
 //! was handed over before it. Everything handed over before a close is answered before it. While
-//! the spool is restored, a step of that goes between two batches.
+//! the spool is restored, a step of that goes between two batches. What failed is tried again once a
+//! second, however much there is to do besides.
 
 use std::{sync::Arc, time::Duration};
 
@@ -63,6 +64,8 @@ struct Work {
     company: usize,
     /// Whether the last step of restoring failed.
     stuck: bool,
+    /// When what failed was last tried, in monotonic time.
+    tried: Duration,
 }
 
 /// What waits, gathered.
@@ -99,6 +102,7 @@ impl Jobs {
             results_due: Duration::ZERO,
             company: 0,
             stuck: false,
+            tried: Duration::ZERO,
         }));
         Self { sender, bell }
     }
@@ -191,8 +195,7 @@ impl Work {
             batch.jobs.extend(results);
             if !batch.jobs.is_empty() {
                 self.store.commit(batch.jobs);
-                self.store.maintain();
-                self.restore();
+                self.tend();
             }
             if batch.close.is_some() {
                 return batch.close;
@@ -275,8 +278,22 @@ impl Work {
         }
     }
 
-    /// What is done when nobody asks for anything.
+    /// What is done between two batches.
+    fn tend(&mut self) {
+        let is_failing = self.store.is_ailing() || self.stuck;
+        if is_failing && self.store.now().saturating_sub(self.tried) >= PROBE {
+            self.idle();
+            return;
+        }
+        self.store.maintain();
+        if !self.stuck {
+            self.restore();
+        }
+    }
+
+    /// What is done when nobody has asked for anything for as long as what failed rests.
     fn idle(&mut self) {
+        self.tried = self.store.now();
         if self.store.is_ailing() {
             self.store.probe();
         }

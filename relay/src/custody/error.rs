@@ -36,7 +36,7 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
-    /// Stable name of the cause, for metrics and events.
+    /// Stable name of the cause.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -65,10 +65,10 @@ pub enum NotAccepting {
     /// The last write failed; a later one that works ends this.
     #[error("spool volume fails: {0}; check the volume")]
     Disk(Arc<io::Error>),
-    /// The volume does not come to an end with a write.
-    #[error("spool volume has not finished a write for {} s; check the volume", .waited.as_secs())]
+    /// The volume does not come to an end with what it was asked for.
+    #[error("spool volume has not answered for {} s; check the volume", .waited.as_secs())]
     Slow {
-        /// How long the write has been under way.
+        /// How long it was waited for.
         waited: Duration,
     },
     /// The queue holds all it may.
@@ -148,6 +148,11 @@ pub enum OrderError {
     /// What is in force is not known yet.
     #[error("the spool is being read after a start; try again in a moment")]
     Restoring,
+    /// What is in force may be in a segment that could not be read.
+    #[error(
+        "a segment of the spool that may hold the orders in force could not be read at the start; check the volume, the log names the segment, and restart the relay"
+    )]
+    LeftOut,
     /// The write failed; the order is not in force.
     #[error("spool write failed: {0}; the order is not in force, check the volume and try again")]
     Disk(Arc<io::Error>),

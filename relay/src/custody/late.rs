@@ -32,7 +32,10 @@ impl Custody {
         self.shared.queue().keeps(ticket.id, ticket.leg)
     }
 
+    /// Goes on until `step` finds something. Finds nothing while the disk fails, since what becomes of
+    /// it could not be recorded and would have to be kept in memory.
     pub(super) fn search(&self, mut step: impl FnMut(&mut Queue) -> Sweep) -> Option<Due> {
+        self.shared.ailing().is_none().then_some(())?;
         loop {
             match step(&mut self.shared.queue()) {
                 Sweep::Found(taken) => return Some(self.due(*taken)),

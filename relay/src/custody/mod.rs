@@ -171,6 +171,8 @@ impl Custody {
     /// Caveat: when the future is dropped before it returns, the message may or may not be in
     /// custody; the client, never answered, sends it again.
     pub async fn accept(&self, message: NewMessage) -> Result<Committed, AcceptError> {
+        // Who came before waits for a disk that does not answer; nobody else is to.
+        self.shared.takes_more()?;
         let (message, body) = prepare(message)?;
         let record = Encoded::new(Record::Message(message), body);
         let (reply, answer) = oneshot::channel();
@@ -344,7 +346,7 @@ impl Custody {
         self.shared.queue().figures(now)
     }
 
-    /// Whether mail is accepted now: what `/readyz` shows, and what MAIL is answered 452 with.
+    /// Whether mail is accepted now: what `/readyz` shows, and why a message is answered with 452.
     pub fn accepting(&self) -> Result<(), NotAccepting> {
         if self.jobs.is_closed() {
             return Err(NotAccepting::Closing);
@@ -500,7 +502,7 @@ fn report_damage(damage: &Damage, telemetry: &Telemetry) {
     let (segment, offset, length) = (damage.segment, damage.offset, damage.length);
     match damage.kind {
         DamageKind::Torn => {
-            tracing::warn!(segment, offset, length, file, "torn tail was cut off");
+            tracing::warn!(segment, offset, length, file, "torn tail was put aside");
         }
         DamageKind::Bad => {
             tracing::error!(segment, offset, length, file, "damaged records put aside");

@@ -153,14 +153,14 @@ impl Shared {
         self.queued.store(messages, Ordering::Relaxed);
     }
 
-    /// A write begins.
+    /// Something begins that everybody waits for: a write, or what is done between two.
     pub(crate) fn begin_write(&self) -> Duration {
         let now = self.clock.monotonic();
         self.writing.store(millis(now) + 1, Ordering::Relaxed);
         now
     }
 
-    /// The write has ended; how long it took.
+    /// It has ended; how long it took.
     pub(crate) fn end_write(&self, began: Duration) -> Duration {
         self.writing.store(0, Ordering::Relaxed);
         self.clock.monotonic().saturating_sub(began)
@@ -168,6 +168,17 @@ impl Shared {
 
     /// Whether a message may be taken now.
     pub(crate) fn accepting(&self) -> Result<(), NotAccepting> {
+        self.takes_more()?;
+        let mark = self.limits.free_space_mark;
+        match self.disk.free_space() {
+            Ok(free) if free < mark => Err(NotAccepting::NoSpace { free, mark }),
+            Ok(_) => Ok(()),
+            Err(error) => Err(NotAccepting::Disk(Arc::new(error))),
+        }
+    }
+
+    /// The same without a look at the disk.
+    pub(crate) fn takes_more(&self) -> Result<(), NotAccepting> {
         if self.is_closing() {
             return Err(NotAccepting::Closing);
         }
@@ -185,12 +196,7 @@ impl Shared {
         if messages >= limit {
             return Err(NotAccepting::QueueFull { messages, limit });
         }
-        let mark = self.limits.free_space_mark;
-        match self.disk.free_space() {
-            Ok(free) if free < mark => Err(NotAccepting::NoSpace { free, mark }),
-            Ok(_) => Ok(()),
-            Err(error) => Err(NotAccepting::Disk(Arc::new(error))),
-        }
+        Ok(())
     }
 
     /// Tells that a message is held or free.
@@ -220,7 +226,7 @@ impl Shared {
 
 /// Messages read at a time, each on a thread; a disk gains little from more.
 const READS: usize = 16;
-/// A write that takes longer than this keeps no more clients waiting: well below the time after
+/// A disk that does not answer for longer than this keeps no more clients waiting: well below the time after
 /// which they give up (RFC 5321 §4.5.3.2.6: ten minutes), well above a busy disk's sync.
 const SLOW: Duration = Duration::from_secs(10);
 

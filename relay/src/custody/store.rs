@@ -253,7 +253,9 @@ impl Store {
         let mut damage = Vec::new();
         let shared = &self.shared;
         let mut on_queue = |apply: &mut dyn FnMut(&mut Queue)| apply(&mut shared.queue());
+        let began = shared.begin_write();
         let stepped = recovery.step(&mut self.spool, &mut on_queue, &mut damage);
+        shared.end_write(began);
         for damage in &damage {
             report_damage(damage, &shared.telemetry);
         }
@@ -282,6 +284,7 @@ impl Store {
             return;
         }
         let shared = Arc::clone(&self.shared);
+        let began = shared.begin_write();
         let moved = self.spool.compact(&mut |id| {
             let (place, state) = shared.queue().current(id)?;
             Some(Current { place, state })
@@ -298,9 +301,8 @@ impl Store {
         if let Err(error) = self.spool.remove_dead() {
             tracing::warn!(%error, "dead segments could not be removed");
         }
-        self.shared
-            .telemetry
-            .spool_segments(self.spool.segment_count());
+        shared.end_write(began);
+        shared.telemetry.spool_segments(self.spool.segment_count());
     }
 
     /// Syncs what is written and not synced, and leaves the head as the next opening wants it.

@@ -32,6 +32,8 @@ pub(crate) struct Faults {
     pub(crate) capacity: Option<u64>,
     /// What the names begin with under which nothing can be made.
     pub(crate) unwritable: Option<&'static str>,
+    /// The file whose bytes cannot be read.
+    pub(crate) unreadable: Option<String>,
 }
 
 /// How a call fails.
@@ -506,6 +508,10 @@ impl DiskFile for OpenFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let state = self.disk.reads()?;
+        let unreadable = state.faults.unreadable.as_ref();
+        if unreadable.is_some_and(|name| state.names.get(name) == Some(&self.index)) {
+            return Err(io::Error::other("injected"));
+        }
         let start = offset as usize;
         let bytes = state.files[self.index]
             .bytes

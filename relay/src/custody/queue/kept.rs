@@ -133,6 +133,13 @@ impl Queue {
         }
     }
 
+    /// What orders keep back is to be looked at anew, if there are any.
+    pub(super) fn review_all(&mut self) {
+        if !self.keeping.standing.is_empty() {
+            self.keeping.review = Some(0);
+        }
+    }
+
     /// Puts the next messages where the orders want them.
     pub(super) fn review(&mut self) {
         let Some(from) = self.keeping.review else {

@@ -247,6 +247,11 @@ impl Queue {
         limit: u32,
         trust: Trust,
     ) -> Room {
+        let is_moved = self.lanes.site_of(domain).is_some_and(|was| was != site);
+        if is_moved {
+            // An order about the old site keeps nothing of it back any more.
+            self.review_all();
+        }
         self.lanes.bind(domain, site, limit, trust)
     }
 

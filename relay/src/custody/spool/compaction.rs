@@ -47,6 +47,8 @@ pub(super) struct Compaction {
     chunk: usize,
     /// Messages of other segments whose state was written already.
     told: HashSet<MessageId>,
+    /// Times in a row that it could not be read.
+    failures: u32,
 }
 
 /// What is to be written of a chunk.
@@ -57,6 +59,8 @@ struct Rewrite {
     moves: Vec<Option<(MessageId, Place)>>,
     /// Segments the records refer to.
     homes: BTreeSet<u64>,
+    /// Messages of other segments whose state these records are.
+    told: HashSet<MessageId>,
 }
 
 /// How a chunk was read.
@@ -71,6 +75,8 @@ enum Chunk {
 
 /// Bytes one step reads, unless a record is longer.
 const CHUNK: usize = 1 << 20;
+/// Times in a row that a segment may fail to be read before it is left alone.
+const MAX_FAILURES: u32 = 5;
 
 impl Spool {
     /// Goes on with the compaction of a segment, or begins one if that is worth it and within the
@@ -91,8 +97,23 @@ impl Spool {
             return Ok(Vec::new());
         };
         let mut rewrite = Rewrite::default();
-        let chunk = self.read_chunk(&mut job, &mut rewrite, current)?;
-        let moved = self.write_rewrite(&job, rewrite)?;
+        let chunk = match self.read_chunk(&mut job, &mut rewrite, current) {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                self.unread(job);
+                return Err(error);
+            }
+        };
+        let told = std::mem::take(&mut rewrite.told);
+        let moved = match self.write_rewrite(&job, rewrite) {
+            Ok(moved) => moved,
+            Err(error) => {
+                // From where it was.
+                self.compaction = Some(job);
+                return Err(error);
+            }
+        };
+        job.told.extend(told);
         match chunk {
             Chunk::Until(at) => {
                 job.at = at;
@@ -127,7 +148,22 @@ impl Spool {
             at: SEGMENT_HEADER as u64,
             chunk: CHUNK,
             told: HashSet::new(),
+            failures: 0,
         })
+    }
+
+    /// Another try at the same place, or none where there were enough: what lives there stays.
+    fn unread(&mut self, mut job: Compaction) {
+        job.failures += 1;
+        if job.failures < MAX_FAILURES {
+            self.compaction = Some(job);
+            return;
+        }
+        tracing::error!(
+            segment = job.victim,
+            "segment cannot be read and is kept, not compacted"
+        );
+        self.pin(job.victim);
     }
 
     /// Reads on and gathers what is needed.
@@ -145,6 +181,7 @@ impl Spool {
         let mut bytes = vec![0; left.min(job.chunk)];
         let file = self.disk.open(&segment_name(job.victim))?;
         file.read_at(job.at, &mut bytes)?;
+        job.failures = 0;
         let bytes = Bytes::from(bytes);
         for stretch in scan_from(&bytes, 0, job.framing) {
             match stretch {
@@ -227,6 +264,7 @@ impl Spool {
                         .supersedes
                         .iter()
                         .any(|n| self.segments.contains_key(n))
+                    && !segment.refers.iter().any(|n| self.is_left_out(*n))
             })
         };
         if let Some((number, _)) = candidates().find(|(_, s)| s.suspect && s.live > 0) {
@@ -250,11 +288,18 @@ impl Spool {
             .map(|(number, _)| number)
     }
 
+    /// Whether it is not known which messages live in a segment: then it cannot be told anew what a
+    /// record says of them.
+    fn is_left_out(&self, number: u64) -> bool {
+        let segment = self.segments.get(&number);
+        segment.is_some_and(|segment| segment.left_out)
+    }
+
     /// A record about a message of another segment: its whole state stands for it, as long as that
     /// segment is there.
     fn retell(
         &self,
-        job: &mut Compaction,
+        job: &Compaction,
         record: &Record,
         rewrite: &mut Rewrite,
         current: &mut dyn FnMut(MessageId) -> Option<Current>,
@@ -263,7 +308,7 @@ impl Spool {
             return;
         };
         let is_there = home != job.victim && self.segments.contains_key(&home);
-        if !is_there || !job.told.insert(id) {
+        if !is_there || job.told.contains(&id) || !rewrite.told.insert(id) {
             return;
         }
         let record = match current(id) {

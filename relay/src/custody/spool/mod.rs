@@ -72,6 +72,8 @@ pub(crate) struct Spool {
     orders: Option<(Place, Arc<Orders>)>,
     /// Whether new segments say that orders may be in force.
     announces: bool,
+    /// Whether a segment that was left out may hold the orders in force.
+    hides_orders: bool,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -93,6 +95,9 @@ struct Segment {
     pinned: bool,
     /// Holds damage that was put aside when the spool was opened.
     damaged: bool,
+    /// Could not be read when the spool was restored: what lives here is not known, so what others
+    /// say of it stays.
+    left_out: bool,
 }
 
 /// The segment that is written.
@@ -240,10 +245,23 @@ impl Spool {
         self.orders = Some((place, orders));
     }
 
-    /// All is restored: from now on segments say what is the case.
+    /// All is restored: from now on segments say what is the case, unless that lies in a segment that
+    /// was left out.
     pub(crate) fn end_restore(&mut self) {
-        let orders = self.orders.as_ref();
-        self.announces = orders.is_some_and(|(_, orders)| !orders.is_empty());
+        let known = self.orders.as_ref();
+        let is_newer = |number| known.is_none_or(|(place, _)| number > place.segment);
+        let mut segments = self.segments.iter();
+        self.hides_orders = self.announces
+            && segments.any(|(number, segment)| segment.left_out && is_newer(*number));
+        if !self.hides_orders {
+            self.announces = known.is_some_and(|(_, orders)| !orders.is_empty());
+        }
+    }
+
+    /// Whether it is not known which orders are in force, since they may lie in a segment that was
+    /// left out.
+    pub(crate) fn hides_orders(&self) -> bool {
+        self.hides_orders
     }
 
     /// Segment `from` holds a record about a message that lives in `home`.
@@ -259,6 +277,14 @@ impl Spool {
     pub(crate) fn pin(&mut self, number: u64) {
         if let Some(segment) = self.segments.get_mut(&number) {
             segment.pinned = true;
+        }
+    }
+
+    /// The same, of one that could not be read.
+    fn leave_out(&mut self, number: u64) {
+        self.pin(number);
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.left_out = true;
         }
     }
 

@@ -26,7 +26,7 @@ use super::{
     index::{Change, Index, Indexed},
     record::{self, INDEX},
     trailer,
-    turnover::{SPARE, segment_name, write_index},
+    turnover::{MAX_SEGMENT, SPARE, segment_name, write_index},
 };
 use crate::{
     custody::{
@@ -99,7 +99,11 @@ impl Spool {
         let names = disk.list("").map_err(|e| failed("listing", e))?;
         let aside = disk.list(QUARANTINE).map_err(|e| failed("listing", e))?;
         let numbers: Vec<u64> = names.iter().filter_map(|n| segment_number(n)).collect();
-        let used = aside.iter().filter_map(|n| segment_number(n));
+        if let Some(number) = numbers.iter().find(|number| **number > MAX_SEGMENT) {
+            let source = io::Error::other("no relay gives such a number; move the file away");
+            return Err(failed(&segment_name(*number), source));
+        }
+        let used = aside.iter().filter_map(|n| number_aside(n));
         let next_number = numbers.iter().copied().chain(used).max().unwrap_or(0) + 1;
         let mut segments = BTreeMap::new();
         let mut announces = BTreeMap::new();
@@ -128,6 +132,7 @@ impl Spool {
             compaction: None,
             orders: None,
             announces: announces.last_entry().is_some_and(|last| *last.get()),
+            hides_orders: false,
             _lock: lock,
         };
         Ok((spool, recovery))
@@ -153,6 +158,7 @@ impl Spool {
             damage.push(self.quarantine(number, &bytes, 0..SEGMENT_HEADER, DamageKind::Bad));
         }
         let mut length = bytes.len() as u64;
+        let mut keeps_tail = false;
         for stretch in scan(&bytes, framing) {
             match stretch {
                 Stretch::Record(found) if record::is_about_nothing(found.kind) => {}
@@ -175,23 +181,31 @@ impl Spool {
                 }
                 Stretch::Torn(range) => {
                     length = range.start as u64;
-                    let torn = bytes.get(range.clone()).unwrap_or_default();
-                    if framing.occurs_in(torn) {
-                        damage.push(self.quarantine(number, &bytes, range, DamageKind::Torn));
+                    let tail = bytes.get(range.clone()).unwrap_or_default();
+                    if framing.occurs_in(tail) {
+                        let torn = self.quarantine(number, &bytes, range, DamageKind::Torn);
+                        keeps_tail = torn.file.is_none();
+                        damage.push(torn);
                     }
-                    file.truncate(length)?;
-                    file.sync_data()?;
+                    if !keeps_tail {
+                        cut_off(file.as_ref(), length)?;
+                    }
                 }
             }
         }
-        if !damage.iter().skip(found).any(|d| d.kind == DamageKind::Bad) {
+        let is_bad = |damage: &Damage| damage.kind == DamageKind::Bad;
+        if !keeps_tail && !damage.iter().skip(found).any(is_bad) {
             length = index_later(file.as_ref(), length, framing, &index);
         }
+        self.learn(number, length, framing);
+        Ok(Some(index))
+    }
+
+    fn learn(&mut self, number: u64, length: u64, framing: Framing) {
         if let Some(segment) = self.segments.get_mut(&number) {
             segment.length = length;
             segment.framing = Some(framing);
         }
-        Ok(Some(index))
     }
 
     /// Copies damage aside. Where that fails the segment is kept instead.
@@ -293,7 +307,7 @@ impl Recovery {
             }
             Err(error) if self.failures + 1 >= MAX_FAILURES => {
                 tracing::error!(segment = number, %error, "segment cannot be read and is left out");
-                spool.pin(number);
+                spool.leave_out(number);
                 self.segments.pop_front();
                 self.failures = 0;
                 damage.push(Damage {
@@ -396,6 +410,12 @@ impl Reading {
 /// Longest segment there may be, with room for the batch that makes it full.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
+/// The segment that something in the quarantine is from: what has the name of another is not written
+/// over it.
+fn number_aside(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.get(..16)?, 16).ok()
+}
+
 /// Looks at a segment's header, and whether orders may be in force as of it. `None` when it has no
 /// records and was removed.
 fn look_at(disk: &dyn Disk, number: u64) -> Result<Option<(Segment, bool)>, OpenError> {
@@ -436,6 +456,12 @@ fn look_at(disk: &dyn Disk, number: u64) -> Result<Option<(Segment, bool)>, Open
     }
 }
 
+/// Cuts a file off behind `length` bytes, on stable storage.
+fn cut_off(file: &dyn DiskFile, length: u64) -> io::Result<()> {
+    file.truncate(length)?;
+    file.sync_data()
+}
+
 /// Writes the index of a segment that was not sealed, so that the next opening need not read it
 /// whole. It is no harm when that fails. The segment's length then.
 fn index_later(file: &dyn DiskFile, length: u64, framing: Framing, index: &Index) -> u64 {
@@ -444,7 +470,7 @@ fn index_later(file: &dyn DiskFile, length: u64, framing: Framing, index: &Index
         Err(error) => {
             tracing::warn!(%error, "segment could not be given an index");
             // What it left is torn, and the next opening cuts it off if this does not.
-            let _ = file.truncate(length).and_then(|()| file.sync_data());
+            let _ = cut_off(file, length);
             length
         }
     }

@@ -21,7 +21,7 @@ use crate::ports::DiskFile;
 pub(super) const SPARE: &str = "spare";
 
 /// Segments are numbered by 32 bits in memory: one a second for 136 years.
-const MAX_SEGMENT: u64 = u32::MAX as u64 - 1;
+pub(super) const MAX_SEGMENT: u64 = u32::MAX as u64 - 1;
 
 impl Spool {
     /// Makes sure that there is a head to append to: begins one, on stable storage with its name,
@@ -167,7 +167,10 @@ impl Spool {
     pub(crate) fn remove_dead(&mut self) -> io::Result<()> {
         while let Some(number) = self.removable() {
             let name = segment_name(number);
-            let is_whole = |segment: &Segment| segment.length >= self.segment_bytes;
+            let is_whole = |segment: &Segment| {
+                // Of a disk that failed there, or changed what was written, nothing is used again.
+                segment.length >= self.segment_bytes && !segment.suspect && !segment.damaged
+            };
             let is_kept = !self.has_spare && self.segments.get(&number).is_some_and(is_whole);
             let gone = match is_kept {
                 true => self.disk.rename(&name, SPARE),

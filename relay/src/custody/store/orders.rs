@@ -81,6 +81,9 @@ impl Store {
         if self.is_restoring() {
             return Err(OrderError::Restoring);
         }
+        if self.spool.hides_orders() {
+            return Err(OrderError::LeftOut);
+        }
         match self.shared.ailing() {
             Some(error) => Err(OrderError::Disk(error)),
             None => Ok(()),

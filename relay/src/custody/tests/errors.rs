@@ -119,6 +119,53 @@ async fn promises_nothing(driver: &Driver, claim: Claim) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_that_works_again_is_used_again_however_much_there_is_to_do() {
+    let failure = Failure::Error(ErrorKind::Other);
+    let (disk, driver, claim) = failed_for_good(failure).await;
+    let attempt = || driver.custody.attempt_started(&claim);
+    attempt().await.unwrap_err();
+    disk.set_faults(Faults::default());
+    for _ in 0..20 {
+        attempt().await.unwrap_err();
+    }
+    driver.clock.pass(1);
+    // The first after that second finds it as it was.
+    attempt().await.unwrap_err();
+    attempt().await.unwrap();
+    driver.custody.put_back(claim).await;
+    driver.custody.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_new_waits_for_a_disk_that_does_not_answer() {
+    let (disk, clock) = (SimulatedDisk::new(Faults::default()), ManualClock::new());
+    let custody = open(&disk, &clock);
+    let (reached, mut reaches) = tokio::sync::mpsc::unbounded_channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    disk.photograph(move |_| {
+        // An error means that the test is over with it.
+        let _ = reached.send(());
+        let _ = released.recv();
+    });
+    let waiting = custody.clone();
+    let waiting = tokio::spawn(async move { waiting.accept(message(1, &["a@one.test"])).await });
+    reaches.recv().await.unwrap();
+    clock.pass(9);
+    let patient = custody.clone();
+    let patient = tokio::spawn(async move { patient.accept(message(2, &["a@one.test"])).await });
+    tokio::task::yield_now().await;
+    clock.pass(1);
+    let refused = custody.accept(message(3, &["a@one.test"])).await;
+    assert_eq!(refused.unwrap_err().reason(), "SlowDisk");
+    drop(release);
+    for accepted in [waiting, patient] {
+        let _ = accepted.await.unwrap().unwrap();
+    }
+    let _ = custody.accept(message(4, &["a@one.test"])).await.unwrap();
+    custody.close().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn on_a_read_only_disk_nothing_is_accepted_or_dialed() {
     let (disk, driver, claim) = failed_for_good(Failure::ReadOnly).await;
     promises_nothing(&driver, claim).await;

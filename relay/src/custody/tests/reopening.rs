@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     driver::{Driver, script},
+    orders::Orders,
     queue::Queue,
     spool::{
         Current, Place, Spool, Sync,
@@ -28,20 +29,35 @@ pub(super) fn reopen(disk: &SimulatedDisk) -> Reopened {
 
 /// With segments of so many bytes.
 fn reopen_in(disk: &SimulatedDisk, segment_bytes: u64) -> Reopened {
+    let (reopened, failures) = reopen_with(disk, segment_bytes, Faults::default());
+    assert_eq!(failures, 0);
+    reopened
+}
+
+/// The same of a disk that has these faults once the segments are found, and the steps that failed.
+fn reopen_with(disk: &SimulatedDisk, segment_bytes: u64, faults: Faults) -> (Reopened, u32) {
     let random = Counting(AtomicU64::new(disk.outline()));
-    let disk = Arc::new(disk.clone());
-    let (mut spool, mut recovery) = Spool::open(disk, Arc::new(random), segment_bytes).unwrap();
+    let opened = Arc::new(disk.clone());
+    let (mut spool, mut recovery) = Spool::open(opened, Arc::new(random), segment_bytes).unwrap();
+    disk.set_faults(faults);
     let mut queue = Queue::new(Arc::new(|_| Admission::Send), 0);
     queue.begin_restore();
-    let mut damage = Vec::new();
+    let (mut damage, mut failures) = (Vec::new(), 0);
     while !recovery.is_done() {
         let mut on_queue = |apply: &mut dyn FnMut(&mut Queue)| apply(&mut queue);
-        recovery
-            .step(&mut spool, &mut on_queue, &mut damage)
-            .unwrap();
+        let stepped = recovery.step(&mut spool, &mut on_queue, &mut damage);
+        failures += u32::from(stepped.is_err());
     }
+    spool.end_restore();
     queue.end_restore(spool.orders(), start());
-    Reopened { spool, queue }
+    (Reopened { spool, queue }, failures)
+}
+
+fn unreadable(number: u64) -> Faults {
+    Faults {
+        unreadable: Some(segment_name(number)),
+        ..Faults::default()
+    }
 }
 
 impl Reopened {
@@ -50,6 +66,21 @@ impl Reopened {
         let places = self.spool.append(&records, Sync::Now).unwrap();
         self.spool.seal().unwrap();
         places
+    }
+
+    /// Compacts and removes what there is to, and says how often that failed.
+    fn maintain(&mut self) -> usize {
+        let queue = &self.queue;
+        let mut failures = 0;
+        for _ in 0..20 {
+            let mut current = |id| {
+                let (place, state) = queue.current(id)?;
+                Some(Current { place, state })
+            };
+            failures += usize::from(self.spool.compact(&mut current).is_err());
+            self.spool.remove_dead().unwrap();
+        }
+        failures
     }
 }
 
@@ -195,6 +226,131 @@ fn what_a_failed_write_left_behind_stays_done() {
     assert_eq!(after_two_openings(&disk, [1, 2]), [true, false]);
 }
 
+/// Segments that are mostly dead, all of which wait for the first, in which one message lives.
+fn waiting_for_the_first() -> SimulatedDisk {
+    let disk = empty_disk();
+    let mut writing = reopen(&disk);
+    writing.segment(vec![accepted(1)]);
+    writing.segment(vec![tried(1, 1), accepted(2)]);
+    for number in 2..8 {
+        writing.segment(vec![finished(number, number), accepted(number + 1)]);
+    }
+    writing.segment(vec![finished(8, 8)]);
+    disk
+}
+
+/// Whether the first message is there at an opening, and how often it was tried.
+fn attempts_of_the_first(disk: &SimulatedDisk) -> Option<u32> {
+    let (_, state) = reopen(disk).queue.current(id(1))?;
+    Some(state.legs[0].attempts)
+}
+
+#[test]
+fn what_is_said_of_a_segment_that_was_left_out_stays() {
+    let disk = waiting_for_the_first();
+    let (mut without, failures) = reopen_with(&disk, 100, unreadable(1));
+    assert_eq!(failures, 4, "and the fifth time it is left out");
+    assert_eq!(without.queue.len(), 0);
+    assert_eq!(without.maintain(), 0);
+    assert!(without.spool.segment_count() < 8, "the others go");
+    disk.set_faults(Faults::default());
+    drop(without);
+    assert_eq!(attempts_of_the_first(&disk), Some(1));
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_left_alone_and_others_are_not() {
+    let disk = waiting_for_the_first();
+    let mut reopened = reopen_in(&disk, 100);
+    disk.set_faults(unreadable(2));
+    assert_eq!(reopened.maintain(), 5);
+    disk.set_faults(Faults::default());
+    let second = disk.list("").unwrap().contains(&segment_name(2));
+    assert!(second && reopened.spool.segment_count() < 8);
+    drop(reopened);
+    assert_eq!(attempts_of_the_first(&disk), Some(1));
+}
+
+#[test]
+fn orders_that_may_lie_in_a_segment_left_out_are_not_replaced() {
+    let table = || {
+        let hold = command(Verb::Hold, at_domain("one.test"));
+        let orders = Orders::default().obey(hold, start(), |_| true).unwrap();
+        Encoded::of(Record::Orders(Arc::new(orders.0)))
+    };
+    for (table_is_in, is_hidden) in [(1, true), (2, false)] {
+        let disk = empty_disk();
+        let mut writing = reopen(&disk);
+        writing.spool.announce_orders();
+        for number in 1..4 {
+            let table = (number == table_is_in).then(table);
+            writing.segment(table.into_iter().chain([accepted(number)]).collect());
+        }
+        drop(writing);
+        let (without, _) = reopen_with(&disk, 1 << 20, unreadable(1));
+        assert_eq!(without.spool.hides_orders(), is_hidden);
+        assert!(without.spool.announces_orders());
+        disk.set_faults(Faults::default());
+        drop(without);
+        assert!(!reopen(&disk).spool.orders().is_empty());
+    }
+}
+
+#[test]
+fn a_torn_tail_that_cannot_be_put_aside_is_not_cut_off() {
+    let disk = empty_disk();
+    let mut writing = reopen(&disk);
+    writing.spool.append(&[accepted(1)], Sync::Now).unwrap();
+    writing.spool.append(&[accepted(2)], Sync::Now).unwrap();
+    drop(writing);
+    let name = segment_name(1);
+    let whole = disk.bytes(&name).len();
+    let file = disk.open(&name).unwrap();
+    file.truncate(whole as u64 - 10).unwrap();
+    file.sync_data().unwrap();
+    let torn = disk.bytes(&name);
+    let unwritable = Faults {
+        unwritable: Some("quarantine/"),
+        ..Faults::default()
+    };
+    for _ in 0..2 {
+        let (mut kept, _) = reopen_with(&disk, 1 << 20, unwritable.clone());
+        assert_eq!(kept.queue.len(), 1);
+        kept.maintain();
+        assert_eq!(disk.bytes(&name), torn);
+        disk.set_faults(Faults::default());
+    }
+    assert_eq!(reopen(&disk).queue.len(), 1);
+    assert_ne!(disk.bytes(&name), torn);
+    assert_eq!(disk.list("quarantine").unwrap().len(), 1);
+}
+
+#[test]
+fn a_segment_has_no_number_that_something_put_aside_has() {
+    let disk = empty_disk();
+    drop(reopen(&disk));
+    for name in [
+        "0000000000000007-44-10.bad",
+        "0000000000000005.seg",
+        "notes",
+    ] {
+        disk.create(&format!("quarantine/{name}")).unwrap();
+    }
+    let places = reopen(&disk).segment(vec![accepted(1)]);
+    assert_eq!(places[0].segment, 8);
+}
+
+#[test]
+fn a_file_with_a_number_that_no_segment_has_is_refused_by_name() {
+    let disk = empty_disk();
+    drop(reopen(&disk));
+    disk.create("ffffffffffffffff.seg").unwrap();
+    let random = Arc::new(Counting(AtomicU64::new(0)));
+    let refused = Spool::open(Arc::new(disk), random, 100).err().unwrap();
+    let text = refused.to_string();
+    assert!(text.contains("ffffffffffffffff.seg") && text.contains("move the file away"));
+}
+
 type Found = BTreeMap<MessageId, (Place, State)>;
 
 fn found(disk: &SimulatedDisk) -> Found {
@@ -224,6 +380,31 @@ async fn an_index_says_what_the_records_say() {
     assert!(disk.calls() - before > with_index, "it was read whole");
     // It was given an index.
     assert_eq!(found(&disk), by_index);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_is_left_out_after_seconds_not_after_batches() {
+    let (disk, clock) = (empty_disk(), ManualClock::new());
+    let custody = open(&disk, &clock);
+    let _ = custody.accept(message(1, &["a@one.test"])).await.unwrap();
+    custody.close().await;
+    let hurried = HurriedClock::new(&clock);
+    let custody = Custody::open(Parts {
+        clock: Arc::new(hurried),
+        ..parts(&disk, &clock)
+    })
+    .unwrap();
+    disk.set_faults(unreadable(1));
+    for number in 2..20 {
+        let _ = custody
+            .accept(message(number, &["a@one.test"]))
+            .await
+            .unwrap();
+    }
+    assert_eq!(custody.restoring(), 1);
+    disk.set_faults(Faults::default());
+    assert_eq!(all_due(&custody).await.len(), 19);
+    custody.close().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,7 +36,10 @@ impl Outbound {
                 if self.stop.is_cancelled() {
                     return;
                 }
-                self.clone().load(due).await;
+                if !self.clone().load(due).await {
+                    // It would be found again at once.
+                    from += 1;
+                }
             }
         }
     }

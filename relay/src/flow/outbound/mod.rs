@@ -31,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use postrider_crds::{DomainName, relay_config::Admission};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -145,7 +146,7 @@ impl Outbound {
         outbound.spawn(outbound.clone().warn_of_late());
         outbound.spawn(outbound.clone().carry_out_orders());
         while let Some(due) = outbound.next_due().await {
-            outbound.spawn(outbound.clone().load(due));
+            outbound.spawn(outbound.clone().load(due).map(drop));
         }
         outbound.stop.cancel();
         outbound.tasks.close();
@@ -180,10 +181,13 @@ impl Outbound {
         }
     }
 
-    async fn load(self: Arc<Self>, due: Due) {
-        if let Some(claim) = self.parts.custody.load(due).await {
-            self.take(claim).await;
-        }
+    /// Takes a leg on its way. Whether its message could be read.
+    async fn load(self: Arc<Self>, due: Due) -> bool {
+        let Some(claim) = self.parts.custody.load(due).await else {
+            return false;
+        };
+        self.take(claim).await;
+        true
     }
 
     /// Takes a leg as far as its site's queue.

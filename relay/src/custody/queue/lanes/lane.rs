@@ -77,6 +77,11 @@ impl Lanes {
         self.gates.get(lane.gate as usize)?.site.as_ref()
     }
 
+    /// The site of a domain's lane, once it is known.
+    pub(in super::super) fn site_of(&self, domain: &DomainName) -> Option<&Site> {
+        self.site(self.register.find(domain)?)
+    }
+
     /// Domains with legs whose site is not known yet.
     pub(in super::super) fn unrouted(&self) -> Vec<DomainName> {
         let lanes = self.lanes.iter().filter(|(_, lane)| {

@@ -93,6 +93,31 @@ async fn who_was_told_or_cannot_be_is_not_looked_for_again() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_keeps_nothing_else_from_being_given_up() {
+    let (_sink, _home, setup) = receivers().await;
+    let mut world = World::start(Setup {
+        admission: Admission::Hold,
+        // A message each.
+        segment_bytes: 256,
+        ..setup
+    });
+    for recipient in ["first@example.org", "second@example.org"] {
+        world.accept(&[recipient]).await;
+        world.event("held").await;
+    }
+    std::fs::remove_file(world.spool.path().join("0000000000000001.seg")).unwrap();
+    // Else the search for what is late may have it at the time.
+    advance(&world, "5h").await;
+    world.event("notified").await;
+    advance(&world, "6d").await;
+    let expired = world.event("expired").await;
+    assert_eq!(expired["recipient"], "second@example.org");
+    // It stays, for the day it can be read.
+    assert_eq!(world.custody.report().held, 1);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn so_is_the_sender_of_what_an_order_keeps_back() {
     for verb in [Verb::Hold, Verb::Suspend] {
         let (sink, home, setup) = receivers().await;

@@ -137,6 +137,7 @@ pub(super) struct Setup {
     pub(super) tls: TlsMode,
     pub(super) connections: u32,
     pub(super) admission: Admission,
+    pub(super) segment_bytes: u64,
 }
 
 impl Setup {
@@ -147,6 +148,7 @@ impl Setup {
             tls: TlsMode::Opportunistic,
             connections: 2,
             admission: Admission::Send,
+            segment_bytes: Limits::default().segment_bytes,
         }
     }
 }
@@ -159,7 +161,7 @@ pub(super) struct World {
     pub(super) telemetry: Arc<Telemetry>,
     stop: CancellationToken,
     running: JoinHandle<()>,
-    _spool: tempfile::TempDir,
+    pub(super) spool: tempfile::TempDir,
 }
 
 impl World {
@@ -179,6 +181,7 @@ impl World {
             telemetry: telemetry.clone(),
             limits: Limits {
                 free_space_mark: 0,
+                segment_bytes: setup.segment_bytes,
                 ..Limits::default()
             },
             admission: admission_of(settings.clone()),
@@ -205,7 +208,7 @@ impl World {
             telemetry,
             stop,
             running,
-            _spool: spool,
+            spool,
         }
     }
 
