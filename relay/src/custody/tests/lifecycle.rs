@@ -100,6 +100,21 @@ async fn an_attempt_is_written_but_syncs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_in_memory_is_not_read_back() {
+    for (hot_bytes, is_read) in [(limits().hot_bytes, false), (0, true)] {
+        let (disk, clock) = rig();
+        let mut with = parts(&disk, &clock);
+        with.limits.hot_bytes = hot_bytes;
+        let custody = Custody::open(with).unwrap();
+        let _ = custody.accept(message(1, &["a@one.test"])).await.unwrap();
+        let before = disk.calls();
+        let claim = claim_now(&custody).await.unwrap();
+        assert_eq!(claim.body, body(1));
+        assert_eq!(disk.calls() > before, is_read);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn held_mail_waits_and_is_released() {
     let (disk, clock) = rig();
     let mut with = parts(&disk, &clock);

@@ -272,6 +272,40 @@ fn a_segment_that_cannot_be_read_is_left_alone_and_others_are_not() {
 }
 
 #[test]
+fn no_more_is_written_for_compaction_than_was_appended() {
+    let disk = empty_disk();
+    let mut writing = reopen(&disk);
+    // One of two lives in each segment.
+    for number in (0..20).step_by(2) {
+        writing.segment(vec![accepted(number), accepted(number + 1)]);
+    }
+    for number in (0..20).step_by(2) {
+        writing.segment(vec![finished(number, 1 + number / 2)]);
+    }
+    drop(writing);
+    let mut reopened = reopen_in(&disk, 100);
+    let Reopened { spool, queue } = &mut reopened;
+    let mut moved = |spool: &mut Spool| {
+        let mut count = 0;
+        for _ in 0..40 {
+            let mut current = |id| {
+                let (place, state) = queue.current(id)?;
+                Some(Current { place, state })
+            };
+            let moved = spool.compact(&mut current).unwrap();
+            count += moved.len();
+            for message in moved {
+                queue.relocate(message.id, message.to);
+            }
+        }
+        count
+    };
+    assert_eq!(moved(spool), 0, "nothing was appended yet");
+    spool.append(&[accepted(50)], Sync::Now).unwrap();
+    assert_eq!(moved(spool), 1, "it is as long as what was");
+}
+
+#[test]
 fn orders_that_may_lie_in_a_segment_left_out_are_not_replaced() {
     let table = || {
         let hold = command(Verb::Hold, at_domain("one.test"));
