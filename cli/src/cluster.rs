@@ -136,7 +136,7 @@ impl Cluster {
         let forwarder = api.portforward(pod, &[port]).await;
         let mut forwarder = forwarder.map_err(|error| {
             format!(
-                "port {port} cannot be forwarded: {}; it takes the verb create on pods/portforward",
+                "port {port} cannot be forwarded: {}; it takes the verbs get and create on pods/portforward",
                 chain(&error)
             )
         })?;

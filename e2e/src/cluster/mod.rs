@@ -60,6 +60,7 @@ pub use containerfile::Containerfile;
 pub use dns::Dns;
 pub use error::Error;
 pub use image::Archive;
+pub use kubeconfig::acting_as;
 pub use kubelet::NODE;
 pub use network::{BRIDGE, CIDR, DNS_SERVICE, HOST, SERVICE_CIDR, receivers};
 pub use paths::{Cache, StateDir};

@@ -12,11 +12,13 @@ mod build;
 mod images;
 mod install;
 mod kubectl;
+mod queue_role;
 
 pub use build::Programs;
 pub use images::{Image, Images};
 pub use install::{Installation, OPERATOR_NAMESPACE, RELEASE, install};
 pub use kubectl::Kubectl;
+pub use queue_role::queue_role;
 
 /// The root of the working tree.
 pub fn root() -> PathBuf {

@@ -12,14 +12,15 @@ use kube::{
 };
 use postrider_crds::{RelayPool, SendingDomain};
 use postrider_e2e::{
-    cluster::{ApiServer, Cache},
+    cluster::{ApiServer, Cache, acting_as},
     peers::ZoneChecker,
 };
 use serde_json::{Value, json};
 
 use crate::{crd_manifests::define, programs, strict};
 
-fn run(program: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
+/// What the command comes to.
+pub(crate) fn run(program: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
     Command::new(program)
         .arg("--kubeconfig")
         .arg(kubeconfig)
@@ -54,11 +55,8 @@ async fn errors_name_what_is_missing_and_the_remedy() {
                   sendingdomains --all-namespaces";
     assert!(told.contains(wanted), "{told}");
 
-    let text = std::fs::read_to_string(admin).expect("a kubeconfig");
-    let mut config: Value = serde_yaml::from_str(&text).expect("YAML");
-    config["users"][0]["user"]["as"] = "nobody".into();
     let nobody = server.dir().join("nobody.kubeconfig");
-    std::fs::write(&nobody, config.to_string()).expect("written");
+    let nobody = acting_as(admin, "nobody", nobody).expect("written");
     for (args, wanted) in [
         (&records[..], "read sendingdomains in namespace default: "),
         (&["status", "-A"], "read relaypools in all namespaces: "),

@@ -29,6 +29,8 @@ mod private_keys_stay_in_secrets;
 #[cfg(test)]
 mod programs;
 #[cfg(test)]
+mod queue_takes_the_rights_of_its_role;
+#[cfg(test)]
 mod refusal_world;
 #[cfg(test)]
 mod strict;

@@ -12,7 +12,7 @@ use kube::{
 };
 use postrider_crds::{RelayPool, SendingDomain};
 use postrider_e2e::{
-    cluster::{ApiServer, Cache, Progress, Tools, wait_for},
+    cluster::{ApiServer, Cache, Progress, Tools, acting_as, wait_for},
     peers::loopback,
 };
 use serde_json::{Value, json};
@@ -74,13 +74,15 @@ impl World {
             .await
             .expect("a binding");
         let log = server.dir().join("operator.log");
+        let kubeconfig = server.dir().join("operator.kubeconfig");
+        let kubeconfig = acting_as(server.kubeconfig(), USER, kubeconfig);
         let operator = Running::start(
             Command::new(programs::built("postrider-operator"))
                 .args(["--relay-image=relay:1", "--watch-namespace=default"])
                 // Nobody answers there.
                 .args(["--resolver", "127.0.0.1:9"])
                 .arg(format!("--metrics-address={}:9090", loopback(host)))
-                .env("KUBECONFIG", kubeconfig_of_operator(&server))
+                .env("KUBECONFIG", kubeconfig.expect("written"))
                 // The log is read.
                 .env("NO_COLOR", "1")
                 .stderr(File::create(&log).expect("a log")),
@@ -290,14 +292,4 @@ impl World {
         let deleted = quotas.delete(QUOTA, &DeleteParams::default()).await;
         deleted.expect("deleted");
     }
-}
-
-/// The administrator's kubeconfig, with the rights of the operator.
-fn kubeconfig_of_operator(server: &ApiServer) -> PathBuf {
-    let text = std::fs::read_to_string(server.kubeconfig()).expect("a kubeconfig");
-    let mut config: serde_yaml::Value = serde_yaml::from_str(&text).expect("YAML");
-    config["users"][0]["user"]["as"] = USER.into();
-    let path = server.dir().join("operator.kubeconfig");
-    std::fs::write(&path, serde_yaml::to_string(&config).expect("YAML")).expect("written");
-    path
 }

@@ -1,22 +1,31 @@
 //! `postrider queue`, through the API server to real pods: what waits is seen, an order is in force in
-//! each of them and says who gave it and why, and mail that is given up comes back as a notification.
+//! each of them and says who gave it and why, and mail that is given up comes back as a notification. All
+//! that with the Role that docs/queue.md shows.
 
-use postrider_e2e::peers::{
-    Reply,
-    sink::{Rules, Script},
+use std::path::PathBuf;
+
+use postrider_e2e::{
+    cluster::acting_as,
+    peers::{
+        Reply,
+        sink::{Rules, Script},
+    },
+    product::queue_role,
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
     exchange::message_id,
-    support::{DOMAIN, POOL, SENDER, Stage, eventually},
+    support::{DOMAIN, POOL, RBAC, SENDER, Stage, eventually},
 };
 
 /// Who is never there.
 const LATER: &str = "later@to-orders.example";
 /// Relays.
 const RELAYS: usize = 2;
+/// Who gives orders.
+const USER: &str = "ann@example.net";
 /// Why the orders are given.
 const REASON: &str = "INC-7: compromised account";
 
@@ -24,6 +33,7 @@ const REASON: &str = "INC-7: compromised account";
 async fn orders_reach_the_queue_of_every_pod() {
     let rules = Rules::default().but(LATER, Script::Defer);
     let stage = Stage::start("orders", 23, rules).await;
+    give_role(&stage).await;
     stage.apply(stage.pool(json!({"replicas": RELAYS}))).await;
     stage.apply(stage.sending_domain(json!({}))).await;
     stage.publish_wanted().await;
@@ -40,7 +50,7 @@ async fn orders_reach_the_queue_of_every_pod() {
     for answer in answers {
         let order = &answer["orders"][0];
         let told = ["verb", "tenant", "by", "reason"].map(|field| order[field].as_str());
-        let expected = ["hold", &tenant, "postrider-e2e-admin", REASON].map(Some);
+        let expected = ["hold", &tenant, USER, REASON].map(Some);
         assert_eq!(told, expected, "{answer:#}");
     }
     let kept = stage.send("ada", "Kept back").await;
@@ -56,6 +66,25 @@ async fn orders_reach_the_queue_of_every_pod() {
     stage.delivered(&kept).await;
     comes_back(&stage, &queued).await;
     stage.finish().await;
+}
+
+/// Gives the one who orders the documented Role, and nothing else.
+async fn give_role(stage: &Stage) {
+    let role = queue_role(stage.name, POOL);
+    let name = &role["metadata"]["name"];
+    let user = json!({"apiGroup": RBAC, "kind": "User", "name": USER});
+    let binding = json!({"apiVersion": format!("{RBAC}/v1"), "kind": "RoleBinding",
+        "metadata": {"name": name}, "subjects": [user],
+        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name}});
+    stage.apply(binding).await;
+    stage.apply(role).await;
+    let written = acting_as(&stage.cluster.kubeconfig(), USER, kubeconfig(stage));
+    written.expect("a kubeconfig");
+}
+
+/// Where the kubeconfig of the one who orders is.
+fn kubeconfig(stage: &Stage) -> PathBuf {
+    stage.directory.path().join("ann.kubeconfig")
 }
 
 /// Gives an order, which succeeds.
@@ -77,7 +106,7 @@ async fn until_queue_has(stage: &Stage, state: &str, count: u64) -> Value {
 
 async fn queue(stage: &Stage, arguments: &[&str]) -> std::process::Output {
     Command::new(stage.cli())
-        .env("KUBECONFIG", stage.cluster.kubeconfig())
+        .env("KUBECONFIG", kubeconfig(stage))
         .args(["queue", POOL, "-n", stage.name])
         .args(arguments)
         .output()

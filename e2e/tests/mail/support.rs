@@ -39,6 +39,8 @@ pub(crate) const DOMAIN: &str = "domain";
 pub(crate) const SENDER: &str = "app";
 /// Their password.
 pub(crate) const PASSWORD: &str = "a password of tests";
+/// The API group of Roles.
+pub(crate) const RBAC: &str = "rbac.authorization.k8s.io";
 /// Which of the machine's addresses the product's resolver has; receivers have lower ones.
 const GATE: usize = 48;
 
@@ -186,7 +188,8 @@ impl Stage {
         self.records().await
     }
 
-    /// The objects of a kind: those of Postrider, and of the core those used here.
+    /// The objects of a kind: those of Postrider, Roles and what binds them, and of the core those used
+    /// here.
     pub(crate) fn objects(&self, kind: &str) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk(&group_version_kind(kind));
         if kind == "Namespace" {
@@ -315,6 +318,7 @@ fn group_version_kind(kind: &str) -> GroupVersionKind {
         "SendingDomain" | "RelayPool" | "SuppressionList" => {
             GroupVersionKind::gvk("postrider.dev", "v1alpha1", kind)
         }
+        "Role" | "RoleBinding" => GroupVersionKind::gvk(RBAC, "v1", kind),
         _ => GroupVersionKind::gvk("", "v1", kind),
     }
 }
