@@ -34,3 +34,5 @@ mod queue_takes_the_rights_of_its_role;
 mod refusal_world;
 #[cfg(test)]
 mod strict;
+#[cfg(test)]
+mod the_lease_is_given_up_at_a_signal_and_ends_who_loses_it;
