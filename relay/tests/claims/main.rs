@@ -23,6 +23,7 @@ mod greylisted_mail_is_tried_again;
 mod held_mail_leaves_when_its_domain_may_send;
 mod held_mail_waits_and_is_released;
 mod mail_arrives_signed;
+mod mail_waits_for_a_resolver_that_does_not_answer;
 mod no_accepted_message_is_lost_by_a_full_disk;
 mod no_accepted_message_is_lost_by_a_restart_with_a_large_queue;
 mod no_accepted_message_is_lost_by_kill;

@@ -7,22 +7,54 @@ use hickory_proto::{
     op::{Message, OpCode, ResponseCode},
     rr::{Name, RData, Record, RecordType, rdata},
 };
-use tokio::net::UdpSocket;
+use tokio::{net::UdpSocket, task::JoinHandle};
 
 /// Port of the name server.
 const PORT: u16 = 5353;
 
-pub(crate) async fn serve(address: IpAddr) -> SocketAddr {
-    let socket = UdpSocket::bind((address, PORT)).await.unwrap();
-    let local = socket.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut buffer = [0; 1500];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
-            let response = respond(&buffer[..length], address);
-            socket.send_to(&response, from).await.unwrap();
+/// A name server, answering or not.
+pub(crate) struct NameServer {
+    address: SocketAddr,
+    serving: Option<JoinHandle<()>>,
+}
+
+impl NameServer {
+    /// One that answers at `address`.
+    pub(crate) async fn start(address: IpAddr) -> Self {
+        let mut server = Self {
+            address: (address, PORT).into(),
+            serving: None,
+        };
+        server.resume().await;
+        server
+    }
+
+    /// Where it answers.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it: nobody listens at its address any more.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+            // Its end is a cancellation.
+            serving.await.unwrap_err();
         }
-    });
-    local
+    }
+
+    /// Starts it again at the same address.
+    pub(crate) async fn resume(&mut self) {
+        let socket = UdpSocket::bind(self.address).await.unwrap();
+        let address = self.address.ip();
+        self.serving = Some(tokio::spawn(async move {
+            let mut buffer = [0; 1500];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                let response = respond(&buffer[..length], address);
+                socket.send_to(&response, from).await.unwrap();
+            }
+        }));
+    }
 }
 
 fn respond(question: &[u8], address: IpAddr) -> Vec<u8> {

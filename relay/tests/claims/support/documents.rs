@@ -14,7 +14,7 @@ use postrider_crds::{
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use super::{Relay, Sink, Volume, dns, own_address, sink};
+use super::{NameServer, Relay, Sink, Volume, own_address, sink};
 
 /// The password of every user.
 pub(crate) const PASSWORD: &str = "correct horse";
@@ -24,6 +24,7 @@ const USERS: [&str; 2] = ["ann", "bob"];
 /// Everything around a relay.
 pub(crate) struct World {
     pub(crate) address: IpAddr,
+    pub(crate) name_server: NameServer,
     pub(crate) sink: Sink,
     pub(crate) root: TempDir,
     pub(crate) relay_config: RelayConfig,
@@ -37,7 +38,7 @@ impl World {
     /// may send as each.
     pub(crate) async fn new(domains: Vec<DomainEntry>) -> Self {
         let address = own_address();
-        let resolver = dns::serve(address).await;
+        let name_server = NameServer::start(address).await;
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -68,11 +69,12 @@ impl World {
                 port: sink::PORT,
                 connections_per_site: 4,
             },
-            resolvers: vec![resolver],
+            resolvers: vec![name_server.address()],
             trusted_clients: Vec::new(),
         };
         let world = Self {
             address,
+            name_server,
             sink: Sink::serve(address).await,
             root: tempfile::tempdir().unwrap(),
             relay_config,

@@ -11,6 +11,7 @@ mod volume;
 
 pub(crate) use account::{Account, Promise};
 pub(crate) use client::{Client, message, tls as client_tls};
+pub(crate) use dns::NameServer;
 pub(crate) use documents::{PASSWORD, World, domain};
 pub(crate) use load::Load;
 pub(crate) use process::{Events, Relay, get, get_report};
