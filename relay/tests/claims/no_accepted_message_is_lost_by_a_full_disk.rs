@@ -7,7 +7,7 @@ use crate::support::{Account, Load, Relay, Volume, World, domain};
 /// Bytes of the volume: a little more than the relay wants free.
 const VOLUME: u64 = 262 << 20;
 
-/// A world whose spool is on a small volume; `None` where none can be mounted.
+/// A world whose spool is on a small volume; `None` where the tests that take one are left out.
 async fn small_world() -> Option<World> {
     let mut world = World::new(vec![domain("example.com", Send)]).await;
     world.volume = Some(Volume::mount(&world.spool(), VOLUME).await?);
