@@ -10,8 +10,11 @@ const SEED: u64 = 1;
 /// Messages after which a relay is killed, at most: early, in full swing, and while earlier rounds
 /// are still on their way.
 const LATEST: usize = 70;
-/// Attempts that may be under way at a kill, each of which may be repeated: three sites (two of
-/// recipients, one of the sender) of four connections.
+/// Messages of a site that a kill may repeat: eight in hand for each of four connections, one of them
+/// under way and the others waiting or with a result that is being written.
+const IN_HAND: usize = 4 * 8;
+/// What a kill may repeat on the average: the attempts under way at three sites (two of recipients, one
+/// of the sender) of four connections, since few results are being written at a time.
 const UNDER_WAY: usize = 12;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,8 +50,15 @@ async fn at_any_moment_of_a_load() {
     let report = world.drained().await;
     assert_eq!(report.queue.held, rounds);
     let figures = account.close(&world);
+    let repeats = account.repeats(&world);
+    let most = repeats.values().max().copied().unwrap_or(0);
     let commit = mean_commit(&world).await * 1000.0;
-    eprintln!("{rounds} kills, seed {SEED}: {figures:?}; a commit took {commit:.1} ms");
+    eprintln!(
+        "{rounds} kills, seed {SEED}: {figures:?}; at most {most} repeated at a site by a kill; a commit \
+         took {commit:.1} ms"
+    );
+    assert!(most <= IN_HAND, "{repeats:?}");
+    assert_eq!(repeats.values().sum::<usize>(), figures.duplicates);
     assert!(figures.bounced > 0 && figures.delivered > 0, "{figures:?}");
     assert!(
         figures.duplicates <= rounds as usize * UNDER_WAY,

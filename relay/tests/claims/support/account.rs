@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Events, World};
+use super::{Events, Received, World};
 
 /// A message that was answered 250.
 #[derive(Clone, Debug)]
@@ -53,25 +53,13 @@ impl Account {
     /// Nothing is queued any more: each recipient must have been delivered or bounced, and a relay
     /// that said `delivered` must be the last that delivered.
     pub(crate) fn close(&self, world: &World) -> Figures {
-        let received = world.sink.received();
-        let mut arrivals: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        let mut told: BTreeMap<&str, usize> = BTreeMap::new();
-        for (position, message) in received.iter().enumerate() {
-            if message.from.is_empty() {
-                for address in final_recipients(&message.data) {
-                    *told.entry(address).or_default() += 1;
-                }
-            }
-            for recipient in &message.recipients {
-                arrivals.entry(recipient).or_default().push(position);
-            }
-        }
+        let arrivals = Arrivals::of(&world.sink.received());
         let said = self.said_delivered();
         let mut figures = Figures::default();
         for promise in &self.promises {
             for recipient in &promise.recipients {
-                let arrivals = arrivals.get(recipient.as_str()).map_or(&[][..], |a| a);
-                let told = told.get(recipient.as_str()).copied().unwrap_or(0);
+                let told = arrivals.told_of(recipient).len();
+                let arrivals = arrivals.delivered_to(recipient);
                 let subject = &promise.subject;
                 let fate = (arrivals.len().min(1), told.min(1));
                 assert!(
@@ -92,6 +80,30 @@ impl Account {
         figures
     }
 
+    /// How much arrived again because a relay was killed: for each life that ended so, by its place, and
+    /// each domain that the mail was for.
+    pub(crate) fn repeats(&self, world: &World) -> BTreeMap<(usize, String), usize> {
+        let arrivals = Arrivals::of(&world.sink.received());
+        let life = |position: usize| self.lives.partition_point(|life| life.arrived <= position);
+        let mut repeats = BTreeMap::new();
+        for recipient in self.promises.iter().flat_map(|promise| &promise.recipients) {
+            for (positions, to) in [
+                (arrivals.delivered_to(recipient), recipient.as_str()),
+                (arrivals.told_of(recipient), SENDER),
+            ] {
+                let (_, domain) = to.split_once('@').unwrap();
+                for again in positions.windows(2) {
+                    let killed = life(again[1]).checked_sub(1);
+                    let killed = killed.unwrap_or_else(|| panic!("{to} again without a kill"));
+                    // What a relay had sent when it was killed may be read after its end.
+                    let killed = life(again[0]).min(killed);
+                    *repeats.entry((killed, domain.to_owned())).or_default() += 1;
+                }
+            }
+        }
+        repeats
+    }
+
     /// Of each recipient of which a relay that has ended said that it was delivered: how much had
     /// arrived by its end.
     fn said_delivered(&self) -> BTreeMap<String, usize> {
@@ -109,6 +121,41 @@ impl Account {
         }
         said.remove(SENDER);
         said
+    }
+}
+
+/// The places, in the order of arrival, of what came for each recipient and of what told of it.
+#[derive(Default)]
+struct Arrivals {
+    delivered: BTreeMap<String, Vec<usize>>,
+    told: BTreeMap<String, Vec<usize>>,
+}
+
+impl Arrivals {
+    fn of(received: &[Received]) -> Self {
+        let mut arrivals = Self::default();
+        let note = |all: &mut BTreeMap<String, Vec<usize>>, recipient: &str, position| {
+            all.entry(recipient.to_owned()).or_default().push(position);
+        };
+        for (position, message) in received.iter().enumerate() {
+            if message.from.is_empty() {
+                for recipient in final_recipients(&message.data) {
+                    note(&mut arrivals.told, recipient, position);
+                }
+            }
+            for recipient in &message.recipients {
+                note(&mut arrivals.delivered, recipient, position);
+            }
+        }
+        arrivals
+    }
+
+    fn delivered_to(&self, recipient: &str) -> &[usize] {
+        self.delivered.get(recipient).map_or(&[], Vec::as_slice)
+    }
+
+    fn told_of(&self, recipient: &str) -> &[usize] {
+        self.told.get(recipient).map_or(&[], Vec::as_slice)
     }
 }
 
