@@ -11,6 +11,8 @@ use serde_json::Value;
 use super::*;
 use crate::mail::{Class, EnhancedCode, MessageId, Reply, Site};
 
+mod documented_events;
+
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
