@@ -82,10 +82,20 @@ impl Fate {
             Self::Bounced | Self::Suppressed => false,
         }
     }
+
+    /// Whether its sender is told of a failure.
+    pub(crate) fn is_told_of(self) -> bool {
+        self == Self::Bounced
+    }
+
+    /// How much arrives because of it, at its recipient or back at its sender.
+    pub(crate) fn arrivals(self) -> usize {
+        usize::from(self.arrives()) + usize::from(self.is_told_of())
+    }
 }
 
 impl Sent {
-    /// Whether its stages are those of its fate.
+    /// Whether its stages are those of its fate, and the sender has been told where that belongs to it.
     pub(crate) fn has_met_its_fate(&self, journal: &Journal) -> bool {
         let stages = journal.stages(&self.id);
         let mut rest = stages.iter();
@@ -96,6 +106,14 @@ impl Sent {
             && !stages
                 .iter()
                 .any(|stage| fate.forbidden().contains(&stage.as_str()))
+            && (!fate.is_told_of() || self.sender_is_told(journal))
+    }
+
+    /// Whether the notification about it has been delivered.
+    pub(crate) fn sender_is_told(&self, journal: &Journal) -> bool {
+        let notification = journal.notification(&self.id);
+        let stages = notification.map(|id| journal.stages(id));
+        stages.is_some_and(|stages| stages.iter().any(|stage| stage == "delivered"))
     }
 }
 
@@ -168,5 +186,20 @@ mod tests {
             "delivered",
             "bounced"
         ]));
+    }
+
+    #[test]
+    fn a_bounce_is_over_when_its_notification_is_delivered() {
+        let sent = Sent {
+            message: message("a@b.example", 1, Fate::Bounced),
+            id: "x".into(),
+        };
+        let bounced = r#"{"id":"x","stage":"accepted"}
+            {"id":"x","stage":"bounced"}
+            {"id":"x","stage":"notified","notification":"n"}
+        "#;
+        let delivered = r#"{"id":"n","stage":"delivered"}"#;
+        assert!(!sent.has_met_its_fate(&Journal::parse(bounced)));
+        assert!(sent.has_met_its_fate(&Journal::parse(&[bounced, delivered].concat())));
     }
 }

@@ -40,6 +40,9 @@ pub(crate) const NAMESPACE: &str = "mail";
 /// How long all messages may take to reach their fate: a greylisted one waits for its retry.
 const FATE_BOUND: Duration = Duration::from_secs(120);
 
+/// How long what was delivered may take into its mailbox.
+const ARRIVAL_BOUND: Duration = Duration::from_secs(30);
+
 /// Where the demo keeps its state.
 #[derive(Debug, Clone)]
 pub struct Demo {
@@ -78,7 +81,9 @@ impl Demo {
         domain::publish(&ground, &cli, progress).await?;
         sent.extend(submit::the_rest(&client, &all, progress).await?);
 
-        let journal = self.follow(kubectl, &sent, progress).await?;
+        follow(kubectl, &sent, progress).await;
+        wait_for_arrivals(&world, &sent, progress).await;
+        let journal = Journal::read(kubectl).await?;
         let arrived = world.arrived()?;
         let verdicts = judge
             .verify(&report::cases(&arrived, ground.dns().address()))
@@ -112,32 +117,37 @@ impl Demo {
     fn cluster(&self) -> PathBuf {
         self.directory.join("cluster")
     }
+}
 
-    /// Waits until every message has reached its fate, or the bound is over; then tells what
-    /// happened to each.
-    async fn follow(
-        &self,
-        kubectl: &Kubectl,
-        sent: &[Sent],
-        progress: &Progress,
-    ) -> Result<Journal, Error> {
-        let settled = async {
-            let log = format!("kubectl logs -n {NAMESPACE} -l postrider.dev/pool=default");
-            wait_for("the fate of every message", FATE_BOUND, &log, async || {
-                let journal = Journal::read(kubectl).await?;
-                Ok(sent
-                    .iter()
-                    .all(|message| message.has_met_its_fate(&journal))
-                    .then_some(()))
-            })
-            .await
-        };
-        // A message that does not get there is shown by the report, which says more than a bound.
-        let _ = progress
-            .step("every message followed to its end", settled)
-            .await;
-        Ok(Journal::read(kubectl).await?)
-    }
+/// Waits until every message has reached its fate, or the bound is over: a message that does not get
+/// there is shown by the report, which says more than a bound.
+async fn follow(kubectl: &Kubectl, sent: &[Sent], progress: &Progress) {
+    let settled = async {
+        let log = format!("kubectl logs -n {NAMESPACE} -l postrider.dev/pool=default");
+        wait_for("the fate of every message", FATE_BOUND, &log, async || {
+            let journal = Journal::read(kubectl).await?;
+            Ok(sent
+                .iter()
+                .all(|message| message.has_met_its_fate(&journal))
+                .then_some(()))
+        })
+        .await
+    };
+    let _ = progress
+        .step("every message followed to its end", settled)
+        .await;
+}
+
+/// Waits until as much is in the receivers' mailboxes as is to arrive, or the bound is over: a receiver
+/// files a message after it has taken it. The report shows what is missing.
+async fn wait_for_arrivals(world: &World, sent: &[Sent], progress: &Progress) {
+    let expected = sent.iter().map(|one| one.message.fate.arrivals()).sum();
+    let there = wait_for("all mail", ARRIVAL_BOUND, "the receivers", async || {
+        let count = world.arrived().map_or(0, |arrived| arrived.len());
+        Ok((count >= expected).then_some(()))
+    });
+    let step = format!("{expected} messages and notifications at their receivers");
+    let _ = progress.step(&step, there).await;
 }
 
 /// Loads the images and installs the chart, after an earlier run's namespace has gone: its domain
