@@ -64,10 +64,11 @@ impl Stage {
         taken.into_iter().find(is).expect("just seen")
     }
 
-    /// What independent judges say of what the receiver took.
+    /// What independent judges say of what the receiver took, a verdict on each.
     pub(crate) async fn judged(&self, taken: &[Transaction]) -> Vec<Verdict> {
         let nameserver = self.cluster.dns().address();
-        let cases = taken.iter().filter_map(|one| one.case(nameserver));
+        let case = |one: &Transaction| one.case(nameserver).expect("a stored message");
+        let cases = taken.iter().map(case);
         self.verdicts(&cases.collect::<Vec<_>>()).await
     }
 
