@@ -18,6 +18,7 @@ const LIST: &str = "list";
 #[tokio::test]
 async fn fresh_objects_are_never_reported_done() {
     let stage = Stage::start("fresh", 12, Rules::default()).await;
+    let _same = stage.same_definitions().await;
     let recordings = Recordings::start(&stage).await;
 
     stage.apply(list(&stage, &["ann"])).await;

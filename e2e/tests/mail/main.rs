@@ -8,6 +8,7 @@
 
 #![cfg(test)]
 
+mod definitions;
 mod exchange;
 mod gate;
 mod kstatus;

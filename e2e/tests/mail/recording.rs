@@ -3,6 +3,11 @@
 //! Guarantees: the watch begins before [`Recording::start`] returns, and no version is left out.
 //! Versions of all recordings are in one order, that of their `resourceVersion`, since they come
 //! from one store.
+//!
+//! Assumptions: the kind's definition stays as it is, [`Stage::same_definitions`]; a change ends the
+//! recording.
+//!
+//! [`Stage::same_definitions`]: crate::support::Stage::same_definitions
 
 use std::time::Duration;
 

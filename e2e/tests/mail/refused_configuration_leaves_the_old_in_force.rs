@@ -33,11 +33,13 @@ async fn refused_configuration_leaves_the_old_in_force() {
     let sent = stage.send("ada", "Before").await;
     stage.delivered(&sent).await;
 
+    let other = stage.other_definitions().await;
     let rules = forget_the_rules(&stage).await;
     let told = AssertUnwindSafe(told_and_put_right(&stage))
         .catch_unwind()
         .await;
     remember_the_rules(&stage, rules).await;
+    drop(other);
     told.unwrap_or_else(|panic| resume_unwind(panic));
 
     let config = format!("{POOL}-config");

@@ -29,6 +29,7 @@ async fn restarted_operator_takes_nothing_back() {
         ("SendingDomain", DOMAIN),
         ("RelayPool", POOL),
     ];
+    let _same = stage.same_definitions().await;
     let mut recordings = Vec::new();
     for (kind, name) in kinds {
         let since = version(&stage.current(kind, name).await);
