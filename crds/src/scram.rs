@@ -2,7 +2,7 @@
 //! holds no password yet can check one given by PLAIN or LOGIN.
 //!
 //! Promises: a verifier is a function of password, salt and iteration count only, so rendering it
-//! twice gives the same bytes. `Debug` prints no key material.
+//! twice gives the same bytes. `Debug` prints no key material, nor anything made of it.
 
 use std::{fmt, num::NonZeroU32};
 
@@ -28,6 +28,10 @@ pub struct ScramVerifier {
     /// `ServerKey` of RFC 5802 §3, base64.
     server_key: String,
 }
+
+/// Tells one [`ScramVerifier`] from another: a digest of it, to be kept in its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; digest::SHA256_OUTPUT_LEN]);
 
 impl ScramVerifier {
     /// The verifier of `password`. `salt_seed` is hashed into the salt: give what names the
@@ -57,6 +61,27 @@ impl ScramVerifier {
         };
         let (stored_key, _) = keys(password, &salt, self.iterations);
         constant_time::verify_slices_are_equal(&stored_key, &expected).is_ok()
+    }
+
+    /// The same for equal verifiers, another for any other.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&self.iterations.get().to_be_bytes());
+        for field in [&self.salt, &self.stored_key, &self.server_key] {
+            // The length keeps `ab` + `c` apart from `a` + `bc`.
+            context.update(&(field.len() as u64).to_be_bytes());
+            context.update(field.as_bytes());
+        }
+        let mut fingerprint = [0; digest::SHA256_OUTPUT_LEN];
+        fingerprint.copy_from_slice(context.finish().as_ref());
+        Fingerprint(fingerprint)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fingerprint").finish_non_exhaustive()
     }
 }
 
@@ -112,5 +137,31 @@ mod tests {
             verifier,
             ScramVerifier::derive(b"correct horse", b"apps/other")
         );
+    }
+
+    #[test]
+    fn a_fingerprint_is_that_of_one_verifier() {
+        let one = ScramVerifier::derive(b"correct horse", b"apps/legacy");
+        let fingerprint = one.fingerprint();
+        let same = ScramVerifier::derive(b"correct horse", b"apps/legacy");
+        assert_eq!(same.fingerprint(), fingerprint);
+        assert_eq!(format!("{fingerprint:?}"), "Fingerprint { .. }");
+        let changed = |change: fn(&mut ScramVerifier)| {
+            let mut other = one.clone();
+            change(&mut other);
+            other
+        };
+        for other in [
+            ScramVerifier::derive(b"correct horsf", b"apps/legacy"),
+            ScramVerifier::derive(b"correct horse", b"apps/other"),
+            changed(|other| other.iterations = other.iterations.saturating_add(1)),
+            changed(|other| other.server_key.push('=')),
+            changed(|other| {
+                let first = other.stored_key.remove(0);
+                other.salt.push(first);
+            }),
+        ] {
+            assert_ne!(other.fingerprint(), fingerprint);
+        }
     }
 }

@@ -45,6 +45,22 @@ pub(crate) fn settings_with(change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>))
     Settings::build(&documents, &Pod::named("default-2")).unwrap()
 }
 
+/// The sample where `username` has another password.
+pub(crate) fn with_password(username: &str, password: &str) -> Settings {
+    settings_with(|documents| {
+        let mut changed = credentials();
+        for credential in &mut changed.credentials {
+            if credential.username == username {
+                credential.verifier = verifier(username, password);
+            }
+        }
+        documents.insert(
+            layout::CREDENTIALS.to_owned(),
+            changed.to_yaml().into_bytes(),
+        );
+    })
+}
+
 fn make() -> BTreeMap<String, Vec<u8>> {
     let mut documents = BTreeMap::new();
     let mut put = |path: &str, text: &str| {
@@ -108,10 +124,14 @@ fn credentials() -> Credentials {
     let credential = |username: &str, password: &str| Credential {
         username: username.into(),
         tenant: format!("apps/{username}"),
-        verifier: ScramVerifier::derive(password.as_bytes(), username.as_bytes()),
+        verifier: verifier(username, password),
     };
     Credentials {
         version: DOCUMENT_VERSION,
         credentials: vec![credential("ann", "secret"), credential("bob", "hunter")],
     }
+}
+
+fn verifier(username: &str, password: &str) -> ScramVerifier {
+    ScramVerifier::derive(password.as_bytes(), username.as_bytes())
 }

@@ -40,7 +40,7 @@ use crate::{
     mail::{EnhancedCode, Envelope, MessageId, Priority, Recipient, Reply},
     ports::{Alarm, Clock, Connection, Random},
     submission::{
-        Action, Arrival, Attempt, Authenticator, Door, Headers, Login, Proof, Refusal, Session,
+        Action, Arrival, Attempt, Authenticator, Door, Headers, Login, Refusal, Session,
         Submission, authorise, stamp,
     },
     suppression::Suppressed,
@@ -326,7 +326,7 @@ enum Changed {
 /// that does not count is replaced by one that says 0 (RFC 6758 §3.3).
 fn priority(submission: &Submission, headers: &Headers) -> (Option<Priority>, Changed) {
     let tunneled = headers.priority;
-    let counted = tunneled.filter(|_| submission.login.proof == Proof::Password);
+    let counted = tunneled.filter(|_| submission.login.has_password());
     let is_replaced = !headers.priority_fields.is_empty();
     let replaced = is_replaced.then(Priority::default);
     let priority = submission.priority.or(counted).or(replaced);

@@ -13,7 +13,10 @@ use std::{
 };
 
 use aws_lc_rs::hmac;
-use postrider_crds::{relay_config::layout, scram::ScramVerifier};
+use postrider_crds::{
+    relay_config::{Credential, layout},
+    scram::{Fingerprint, ScramVerifier},
+};
 
 use crate::config::Settings;
 
@@ -48,10 +51,36 @@ pub struct Login {
 /// What an identity was known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// AUTH.
-    Password,
+    /// AUTH, by a password that belongs to the verifier of this fingerprint.
+    Password(Fingerprint),
     /// The client's address, as `trustedClients` says.
     Address,
+}
+
+impl Login {
+    fn by_password(credential: &Credential) -> Self {
+        Self {
+            username: credential.username.clone(),
+            tenant: credential.tenant.clone(),
+            proof: Proof::Password(credential.verifier.fingerprint()),
+        }
+    }
+
+    /// Whether it was proven by a password.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        matches!(self.proof, Proof::Password(_))
+    }
+
+    /// Whether its username is known as of `settings`, and by the password it was proven by, if by
+    /// any.
+    pub(super) fn stands(&self, settings: &Settings) -> bool {
+        let credential = settings.credentials.get(&self.username);
+        credential.is_some_and(|credential| match self.proof {
+            Proof::Password(fingerprint) => credential.verifier.fingerprint() == fingerprint,
+            Proof::Address => true,
+        })
+    }
 }
 
 /// Verifies attempts and remembers those that passed.
@@ -98,11 +127,7 @@ impl Authenticator {
         }
         let tag = remembered.tags.get(&attempt.username)?;
         hmac::verify(&self.key, &keyed(attempt), tag.as_ref()).ok()?;
-        Some(Login {
-            username: attempt.username.clone(),
-            tenant: credential.tenant.clone(),
-            proof: Proof::Password,
-        })
+        Some(Login::by_password(credential))
     }
 
     /// Verifies an attempt, at the cost of PBKDF2: some milliseconds of a processor. `None` when
@@ -122,11 +147,7 @@ impl Authenticator {
             let tag = hmac::sign(&self.key, &keyed(attempt));
             remembered.tags.insert(attempt.username.clone(), tag);
         }
-        Some(Login {
-            username: attempt.username.clone(),
-            tenant: credential.tenant.clone(),
-            proof: Proof::Password,
-        })
+        Some(Login::by_password(credential))
     }
 }
 
@@ -175,7 +196,7 @@ mod tests {
         assert_eq!(authenticator.recall(&settings, &good), None);
         let login = authenticator.verify(&settings, &good).expect("verifies");
         assert_eq!(login.tenant, "apps/ann");
-        assert_eq!(login.proof, Proof::Password);
+        assert!(login.has_password() && login.stands(&settings));
         assert_eq!(authenticator.recall(&settings, &good), Some(login));
         for bad in [
             attempt("ann", "Secret"),
@@ -200,6 +221,7 @@ mod tests {
             );
         });
         let login = trusted(&settings, client).expect("is listed");
+        assert!(login.stands(&settings));
         assert_eq!(
             (login.tenant.as_str(), login.proof),
             ("apps/ann", Proof::Address)
@@ -207,6 +229,23 @@ mod tests {
         for other in ["127.0.0.2", "::1", "192.0.2.1"] {
             assert_eq!(trusted(&settings, other.parse().unwrap()), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_login_stands_with_the_credential_it_was_proven_by() {
+        let settings = sample::settings();
+        let authenticator = Authenticator::new(hmac::Key::new(hmac::HMAC_SHA256, b"test"));
+        let login = |username, password| {
+            let login = authenticator.verify(&settings, &attempt(username, password));
+            login.expect("verifies")
+        };
+        let (ann, bob) = (login("ann", "secret"), login("bob", "hunter"));
+        let changed = sample::with_password("ann", "changed");
+        assert!(!ann.stands(&changed) && bob.stands(&changed));
+        let back = sample::with_password("ann", "secret");
+        assert!(ann.stands(&back) && bob.stands(&back));
+        let gone = sample::settings_with(|documents| drop(documents.remove(layout::CREDENTIALS)));
+        assert!(!ann.stands(&gone) && !bob.stands(&gone));
     }
 
     #[test]

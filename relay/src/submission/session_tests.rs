@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     config::{Settings, sample},
     mail::{BodyKind, EnhancedCode, Priority, Reply},
+    telemetry::RejectReason,
 };
 
 static SETTINGS: LazyLock<Settings> = LazyLock::new(sample::settings);
@@ -42,11 +43,13 @@ fn settle(session: &mut Session, transcript: &mut Transcript) {
             Action::Refused(_) => transcript.refused += 1,
             Action::StartTls => session.tls_started(&SETTINGS),
             Action::Verify(attempt) => {
-                session.verified((attempt.password == b"secret").then(|| Login {
-                    username: attempt.username.clone(),
-                    tenant: "apps/ann".into(),
-                    proof: Proof::Password,
-                }))
+                let credential = SETTINGS.credentials.get(&attempt.username);
+                let credential = credential.filter(|_| attempt.password == b"secret");
+                session.verified(credential.map(|credential| Login {
+                    username: credential.username.clone(),
+                    tenant: credential.tenant.clone(),
+                    proof: Proof::Password(credential.verifier.fingerprint()),
+                }));
             }
             Action::Accept(submission) => {
                 transcript.accepted.push(*submission);
@@ -372,6 +375,48 @@ fn a_trusted_client_is_known_without_a_login_as_long_as_it_is_listed() {
         "{}",
         transcript.written
     );
+}
+
+#[test]
+fn a_changed_credential_ends_the_session_and_any_other_change_does_not() {
+    let mail = "MAIL FROM:<ann@example.com>\r\nRSET\r\n";
+    let same = sample::settings_with(|documents| {
+        let text = documents.get_mut("credentials/credentials.yaml").unwrap();
+        text.extend_from_slice(b"# changed\n");
+    });
+    let others = sample::with_password("bob", "changed");
+    let changed = sample::with_password("ann", "changed");
+    let gone = sample::settings_with(|documents| {
+        documents.remove("credentials/credentials.yaml");
+    });
+    for (settings, codes) in [
+        (&same, &["250", "250"][..]),
+        (&others, &["250", "250"]),
+        (&changed, &["421"]),
+        (&gone, &["421"]),
+    ] {
+        let (mut session, mut transcript) = secured();
+        session.receive(format!("{HELLO}{AUTH}{mail}").as_bytes(), Duration::ZERO);
+        settle(&mut session, &mut transcript);
+        session.receive(format!("{mail}NOOP\r\n").as_bytes(), Duration::ZERO);
+        let (mut written, mut refused, mut closed) = (String::new(), Vec::new(), false);
+        while let Some(action) = session.next_action(settings) {
+            match action {
+                Action::Write(octets) => written += std::str::from_utf8(&octets).unwrap(),
+                Action::Refused(refusal) => refused.push(refusal.reason),
+                Action::Close => closed = true,
+                other => panic!("{other:?}"),
+            }
+        }
+        let ended = codes == ["421"];
+        let found: Vec<&str> = written.lines().filter_map(|line| line.get(..3)).collect();
+        let expected = [codes, if ended { &[] } else { &["250"][..] }].concat();
+        assert_eq!((found, closed), (expected, ended), "{written}");
+        if ended {
+            assert!(written.starts_with("421 4.7.0 MAIL: the credential of \"ann\" has changed"));
+            assert_eq!(refused, [RejectReason::Authentication]);
+        }
+    }
 }
 
 #[test]

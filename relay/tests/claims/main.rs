@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod a_changed_password_ends_open_sessions;
 mod a_corrupt_configuration_is_refused_and_told;
 mod a_leaving_domain_is_served_to_its_last_message;
 mod a_new_domain_is_loaded_without_dropping_a_connection;

@@ -8,7 +8,7 @@ use super::{Action, Phase, Session, Transaction};
 use crate::{
     config::Settings,
     submission::{
-        auth::{self, Login, Proof},
+        auth::{self, Login},
         command::{self, Command, MailCommand},
         data::DataReader,
         policy,
@@ -36,8 +36,12 @@ impl Session {
     /// Refuses a command, and the client that has too many refused.
     pub(super) fn refuse_command(&mut self, refusal: Refusal) {
         self.refused_commands += 1;
+        // RFC 5321 §4.2.2: 421 closes the channel.
+        let closing = refusal.reply.code == 421;
         self.refuse(refusal);
-        if self.refused_commands >= MAX_REFUSED_COMMANDS {
+        if closing {
+            self.close();
+        } else if self.refused_commands >= MAX_REFUSED_COMMANDS {
             self.end(
                 421,
                 (4, 7, 0),
@@ -127,11 +131,7 @@ impl Session {
         if self.helo.is_none() {
             return Err(Refusal::sequence("AUTH before EHLO; give EHLO first"));
         }
-        if self
-            .login
-            .as_ref()
-            .is_some_and(|login| login.proof == Proof::Password)
-        {
+        if self.login.as_ref().is_some_and(Login::has_password) {
             return Err(Refusal::sequence("AUTH was given already"));
         }
         if matches!(self.phase, Phase::Transaction(_)) {
@@ -192,24 +192,25 @@ impl Session {
 
     /// Who the client is as of `settings` (RFC 4954 §6: nobody without a login passes).
     fn standing_login(&mut self, settings: &Settings) -> Result<Login, Refusal> {
-        let refused = |text| {
-            Err(Refusal::new(
-                RejectReason::Authentication,
-                530,
-                (5, 7, 0),
-                text,
-            ))
-        };
-        if !matches!(&self.login, Some(login) if login.proof == Proof::Password) {
+        if !self.login.as_ref().is_some_and(Login::has_password) {
             self.login = auth::trusted(settings, self.client);
         }
+        let reason = RejectReason::Authentication;
         match &self.login {
-            None => refused("MAIL needs a login; give AUTH first".to_owned()),
-            Some(login) if settings.credentials.contains_key(&login.username) => Ok(login.clone()),
-            Some(login) => refused(format!(
-                "MAIL: the login of {:?} was withdrawn",
-                login.username
-            )),
+            None => {
+                let text = "MAIL needs a login; give AUTH first";
+                Err(Refusal::new(reason, 530, (5, 7, 0), text))
+            }
+            Some(login) if login.stands(settings) => Ok(login.clone()),
+            // 421 and not 530: a second AUTH is forbidden (RFC 4954 §4), so the client can log in
+            // on another connection only, and what it has to send is none the worse.
+            Some(login) => {
+                let username = &login.username;
+                let text = format!(
+                    "MAIL: the credential of {username:?} has changed since AUTH; connect again and log in"
+                );
+                Err(Refusal::new(reason, 421, (4, 7, 0), text))
+            }
         }
     }
 

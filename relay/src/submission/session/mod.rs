@@ -423,7 +423,7 @@ impl Session {
         let transmission = match (self.encrypted, transaction.login.proof) {
             (false, _) => Transmission::Esmtp,
             (true, Proof::Address) => Transmission::Esmtps,
-            (true, Proof::Password) => Transmission::Esmtpsa,
+            (true, Proof::Password(_)) => Transmission::Esmtpsa,
         };
         Submission {
             login: transaction.login,
@@ -470,6 +470,10 @@ impl Session {
             return;
         }
         self.say(code, enhanced, text);
+        self.close();
+    }
+
+    fn close(&mut self) {
         self.actions.push_back(Action::Close);
         self.phase = Phase::Closed;
         self.input.clear();

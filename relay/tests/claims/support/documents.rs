@@ -133,6 +133,17 @@ impl World {
         self.write(&layout::keyring(0), &keyring.to_yaml());
     }
 
+    /// The credentials of these users, by username and password.
+    pub(crate) fn write_credentials(&self, users: &[(&str, &str)]) {
+        let credentials = users.iter();
+        let credentials = credentials.map(|(user, password)| credential(user, password));
+        let credentials = Credentials {
+            version: DOCUMENT_VERSION,
+            credentials: credentials.collect(),
+        };
+        self.write(layout::CREDENTIALS, &credentials.to_yaml());
+    }
+
     /// A certificate of the CA, for `name` where it is given, with its key, PEM.
     pub(crate) fn certificate(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
@@ -144,11 +155,7 @@ impl World {
     fn write_all(&self, domains: Vec<DomainEntry>) {
         self.write_relay_config();
         self.write_domains(domains);
-        let credentials = Credentials {
-            version: DOCUMENT_VERSION,
-            credentials: USERS.iter().map(|user| credential(user)).collect(),
-        };
-        self.write(layout::CREDENTIALS, &credentials.to_yaml());
+        self.write_credentials(&USERS.map(|user| (user, PASSWORD)));
         for (certificate, key) in [
             (layout::TLS_CERTIFICATE, layout::TLS_KEY),
             (layout::ADMIN_CERTIFICATE, layout::ADMIN_KEY),
@@ -198,10 +205,10 @@ fn key(
     }
 }
 
-fn credential(user: &str) -> Credential {
+fn credential(user: &str, password: &str) -> Credential {
     Credential {
         username: user.into(),
         tenant: format!("apps/{user}"),
-        verifier: ScramVerifier::derive(PASSWORD.as_bytes(), user.as_bytes()),
+        verifier: ScramVerifier::derive(password.as_bytes(), user.as_bytes()),
     }
 }
