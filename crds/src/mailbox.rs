@@ -2,7 +2,8 @@
 //!
 //! Promises: no control character, no space outside a quoted string, at most 64 octets of local
 //! part and 254 in all, so that an address can be written into an SMTP command as it is. The
-//! domain is kept as lower-case A-labels; the local part is kept as it came.
+//! domain is kept as lower-case A-labels; the local part is kept as it came. What an address prints,
+//! and what it is folded to, is an address again.
 
 use std::{fmt, str::FromStr};
 
@@ -53,7 +54,8 @@ impl Mailbox {
     /// the other (suppression, sender lists), never for delivery (RFC 5321 §2.4).
     #[must_use]
     pub fn folded(&self) -> String {
-        format!("{}@{}", self.local.to_lowercase(), self.domain)
+        let local: String = self.local.chars().map(lower_case).collect();
+        format!("{local}@{}", self.domain)
     }
 }
 
@@ -75,11 +77,14 @@ impl FromStr for Mailbox {
         if !is_dot_string(local) && !is_quoted_string(local) {
             return Err(error("has a local part that is neither plain nor quoted"));
         }
-        let domain = domain
+        let domain: DomainName = domain
             .parse()
             .map_err(|e: crate::domain::DomainNameError| {
                 error(&format!("has a bad domain: {e}"))
             })?;
+        if local.len() + 1 + domain.as_str().len() > MAX_ADDRESS {
+            return Err(error("is longer than 254 octets with its domain in ASCII"));
+        }
         Ok(Self {
             local: local.to_owned(),
             domain,
@@ -103,6 +108,17 @@ impl From<Mailbox> for String {
 impl fmt::Display for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.local, self.domain)
+    }
+}
+
+/// The lower case of `c`; `c` itself where that takes another number of octets, so that what is
+/// folded stays within the limits of what it was made of, and a letter of other scripts never turns
+/// into one of ASCII.
+fn lower_case(c: char) -> char {
+    let mut lower = c.to_lowercase();
+    match (lower.next(), lower.next()) {
+        (Some(lower), None) if lower.len_utf8() == c.len_utf8() => lower,
+        _ => c,
     }
 }
 
@@ -176,6 +192,40 @@ mod tests {
         let one: Mailbox = "A.User@EXAMPLE.com".parse().unwrap();
         assert_eq!(one.folded(), "a.user@example.com");
         assert_eq!(one.to_string(), "A.User@example.com");
+        let other: Mailbox = "J\u{d6}RG@B\u{dc}CHER.example".parse().unwrap();
+        assert_eq!(other.folded(), "j\u{f6}rg@xn--bcher-kva.example");
+    }
+
+    #[test]
+    fn limits_hold_for_what_is_kept_and_folded() {
+        let dotted = "\u{130}".repeat(32);
+        let folded = format!("{dotted}@x.example");
+        assert_eq!(folded.parse::<Mailbox>().unwrap().folded(), folded);
+        // 145 octets as they stand, 265 in A-labels.
+        let long = format!("{}@{}example", "a".repeat(64), "\u{e9}.".repeat(24));
+        let error = long.parse::<Mailbox>().unwrap_err().to_string();
+        assert!(error.contains("in ASCII"), "{error}");
+        for c in char::MIN..=char::MAX {
+            let lower = lower_case(c);
+            assert_eq!(lower.len_utf8(), c.len_utf8(), "{c:?}");
+            assert_eq!(lower_case(lower), lower, "{c:?}");
+        }
+    }
+
+    /// Texts near the grammar: plain, quoted, with letters whose lower case has another length, at
+    /// domains that are longer in A-labels.
+    fn texts() -> impl Strategy<Value = String> {
+        let local = prop_oneof![
+            "[a-zA-Z0-9.+\u{212a}\u{1e9e}\u{3a3}\u{c9}]{1,33}",
+            "[A\u{130}\u{23a}]{1,33}",
+            "\"([^\"\\\\]|\\\\\\PC){0,24}\"",
+            "\\PC{1,33}",
+        ];
+        let domain = prop_oneof![
+            "[a-zA-Z]{1,8}\\.example",
+            "([\u{e9}\u{dc}]\\.){1,26}example"
+        ];
+        (local, domain).prop_map(|(local, domain)| format!("{local}@{domain}"))
     }
 
     proptest! {
@@ -185,9 +235,18 @@ mod tests {
         }
 
         #[test]
-        fn prints_what_it_parses(local in "[a-zA-Z0-9+_.-]{1,20}") {
-            if let Ok(mailbox) = format!("{local}@example.com").parse::<Mailbox>() {
+        fn prints_what_it_parses(text in texts()) {
+            if let Ok(mailbox) = text.parse::<Mailbox>() {
                 prop_assert_eq!(mailbox.to_string().parse::<Mailbox>().unwrap(), mailbox);
+            }
+        }
+
+        #[test]
+        fn what_is_folded_is_an_address_that_folds_to_itself(text in texts()) {
+            if let Ok(mailbox) = text.parse::<Mailbox>() {
+                let folded = mailbox.folded();
+                let again = folded.parse::<Mailbox>();
+                prop_assert_eq!(again.map(|again| again.folded()), Ok(folded));
             }
         }
     }

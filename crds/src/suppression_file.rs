@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `@domain` stands for every address of the domain, `-` for no expiry, an empty scope for every
-//! domain. Promises: entries are sorted and folded, so equal lists give equal bytes.
+//! domain. Promises: entries are sorted and folded, so equal lists give equal bytes; what is written
+//! can be read.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -171,6 +172,8 @@ fn parse_entry(line: &str) -> Result<(Target, Suppression), String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn sample() -> SuppressionFile {
@@ -217,6 +220,29 @@ mod tests {
         ] {
             let error = SuppressionFile::parse(text).expect_err(text).to_string();
             assert!(error.contains(part), "{error}");
+        }
+    }
+    proptest! {
+        #[test]
+        fn any_entry_is_read_back(
+            targets in prop::collection::vec(
+                prop_oneof!["[A\u{130}\u{23a}]{1,33}@([\u{e9}a]\\.){1,26}net", "\"\\PC{0,9}\"@x\\.net", "\\PC{0,20}"],
+                0..8,
+            ),
+            reason: String,
+            expires in prop::option::of(0..253_402_207_200_i64),
+        ) {
+            let mut file = SuppressionFile::default();
+            let expires = expires.map(|at| Timestamp::from_second(at).unwrap());
+            for target in targets.iter().filter_map(|text| text.parse().ok()) {
+                let reason = reason.clone();
+                file.entries.insert(target, Suppression { reason, expires });
+            }
+            let read = SuppressionFile::parse(&file.to_string());
+            let read = read.map_err(|error| TestCaseError::fail(error.to_string()))?;
+            prop_assert!(read.entries.keys().eq(file.entries.keys()));
+            prop_assert!(read.entries.values().all(|s| s.expires == expires));
+            prop_assert_eq!(read.to_string(), file.to_string());
         }
     }
 }

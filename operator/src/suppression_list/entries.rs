@@ -218,6 +218,23 @@ mod tests {
     }
 
     #[test]
+    fn every_entry_can_be_read_back_and_a_line_that_grows_too_long_is_bad() {
+        // 64 octets, which lower case would make 96.
+        let dotted = format!("{}@x.example", "\u{130}".repeat(32));
+        // 145 octets, 265 with the domain in A-labels.
+        let long = format!("{}@{}example", "a".repeat(64), "\u{e9}.".repeat(24));
+        let lines = read(&format!("{dotted}\n{long}\nc@x.example\n"));
+        assert_eq!(lines.problems.len(), 1);
+        let problem = lines.problems[0].to_string();
+        assert!(problem.starts_with("line 2: \"aaa"), "{problem}");
+        let targets: Vec<&Target> = lines.entries.iter().map(|(target, _)| target).collect();
+        for target in &targets {
+            assert_eq!(target.to_string().parse().as_ref(), Ok(*target));
+        }
+        assert_eq!(targets.len(), 2);
+    }
+
+    #[test]
     fn a_long_bad_line_is_shown_in_part() {
         let lines = read(&"\u{e9}".repeat(500));
         assert!(lines.problems[0].to_string().len() < 200);
