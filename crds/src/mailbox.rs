@@ -5,7 +5,7 @@
 //! domain is kept as lower-case A-labels; the local part is kept as it came. What an address prints,
 //! and what it is folded to, is an address again.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -50,11 +50,17 @@ impl Mailbox {
         &self.domain
     }
 
-    /// The form two spellings of the same person share: all lower case. Used where one must match
-    /// the other (suppression, sender lists), never for delivery (RFC 5321 §2.4).
+    /// The form two spellings of the same person share: all lower case, and quoted only where it
+    /// must be, since `"user"` and `"\u\s\er"` name the mailbox that `user` does (RFC 5321 §4.1.2).
+    /// Used where one must match the other (suppression, sender lists), never for delivery
+    /// (RFC 5321 §2.4).
     #[must_use]
     pub fn folded(&self) -> String {
-        let local: String = self.local.chars().map(lower_case).collect();
+        let said = unquoted(&self.local);
+        let mut local: String = said.chars().map(lower_case).collect();
+        if !is_dot_string(&local) {
+            local = quoted(&local);
+        }
         format!("{local}@{}", self.domain)
     }
 }
@@ -134,12 +140,39 @@ fn is_dot_string(local: &str) -> bool {
     })
 }
 
+/// What a local part says, without what only says how it is written.
+fn unquoted(local: &str) -> Cow<'_, str> {
+    let Some(inner) = between_quotes(local) else {
+        return local.into();
+    };
+    let mut escaped = false;
+    let said = inner.chars().filter(|c| {
+        escaped = !escaped && *c == '\\';
+        !escaped
+    });
+    said.collect()
+}
+
+/// `text` as a `Quoted-string` that escapes no more than it must.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn between_quotes(local: &str) -> Option<&str> {
+    local.strip_prefix('"')?.strip_suffix('"')
+}
+
 /// `Quoted-string` of RFC 5321 §4.1.2.
 fn is_quoted_string(local: &str) -> bool {
-    let Some(inner) = local
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-    else {
+    let Some(inner) = between_quotes(local) else {
         return false;
     };
     let mut escaped = false;
@@ -149,7 +182,7 @@ fn is_quoted_string(local: &str) -> bool {
         }
         escaped = !escaped && c == '\\';
     }
-    !escaped && local.len() >= 2
+    !escaped
 }
 
 #[cfg(test)]
@@ -192,6 +225,21 @@ mod tests {
         let one: Mailbox = "A.User@EXAMPLE.com".parse().unwrap();
         assert_eq!(one.folded(), "a.user@example.com");
         assert_eq!(one.to_string(), "A.User@example.com");
+        for (spelling, folded) in [
+            (r#""user"@example.net"#, "user@example.net"),
+            (r#""\u\s\eR"@example.net"#, "user@example.net"),
+            (r#""A.b"@example.net"#, "a.b@example.net"),
+            (r#""A b"@example.net"#, r#""a b"@example.net"#),
+            (r#""a\ b"@example.net"#, r#""a b"@example.net"#),
+            (r#""a..b"@example.net"#, r#""a..b"@example.net"#),
+            (r#""\a\"\\"@example.net"#, r#""a\"\\"@example.net"#),
+            (r#""a@B"@example.net"#, r#""a@b"@example.net"#),
+            (r#"""@example.net"#, r#"""@example.net"#),
+        ] {
+            let mailbox: Mailbox = spelling.parse().unwrap();
+            assert_eq!(mailbox.folded(), folded, "{spelling}");
+            assert_eq!(mailbox.to_string(), spelling);
+        }
         let other: Mailbox = "J\u{d6}RG@B\u{dc}CHER.example".parse().unwrap();
         assert_eq!(other.folded(), "j\u{f6}rg@xn--bcher-kva.example");
     }
@@ -239,6 +287,32 @@ mod tests {
             if let Ok(mailbox) = text.parse::<Mailbox>() {
                 prop_assert_eq!(mailbox.to_string().parse::<Mailbox>().unwrap(), mailbox);
             }
+        }
+
+        #[test]
+        fn quotes_and_escapes_make_no_other_mailbox_and_what_they_hold_does(
+            said in "[aB.\"\\\\ @\u{e9}]{0,9}",
+            other in "[aB.\"\\\\ @\u{e9}]{0,9}",
+            escapes in prop::collection::vec(any::<bool>(), 9),
+        ) {
+            let folded = |local: &str| {
+                let domain = "example.net".parse().unwrap();
+                Mailbox::new(local, domain).unwrap().folded()
+            };
+            let mut spelling = String::from('"');
+            for (c, escape) in said.chars().zip(escapes) {
+                if escape || matches!(c, '"' | '\\') {
+                    spelling.push('\\');
+                }
+                spelling.push(c);
+            }
+            spelling.push('"');
+            prop_assert_eq!(folded(&spelling), folded(&quoted(&said)));
+            if is_dot_string(&said) {
+                prop_assert_eq!(folded(&spelling), folded(&said));
+            }
+            let same = said.eq_ignore_ascii_case(&other);
+            prop_assert_eq!(folded(&spelling) == folded(&quoted(&other)), same);
         }
 
         #[test]

@@ -62,6 +62,16 @@ pub struct Suppression {
     pub expires: Option<Timestamp>,
 }
 
+impl Suppression {
+    fn outlives(&self, other: &Self) -> bool {
+        match (self.expires, other.expires) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(own), Some(others)) => own > others,
+        }
+    }
+}
+
 /// A list, or one shard of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SuppressionFile {
@@ -80,6 +90,16 @@ pub struct SuppressionFileError {
 }
 
 impl SuppressionFile {
+    /// Adds an entry; of two for the same target the longer lived one counts.
+    pub fn add(&mut self, target: Target, new: Suppression) {
+        match self.entries.get(&target) {
+            Some(old) if !new.outlives(old) => {}
+            _ => {
+                self.entries.insert(target, new);
+            }
+        }
+    }
+
     /// The list cut into [`SUPPRESSION_SHARDS`] files, in order of shard.
     #[must_use]
     pub fn shards(&self) -> Vec<Self> {
@@ -125,7 +145,7 @@ impl SuppressionFile {
             }
             let (target, suppression) =
                 parse_entry(line).map_err(|problem| error(number, problem))?;
-            file.entries.insert(target, suppression);
+            file.add(target, suppression);
         }
         Ok(file)
     }
@@ -198,6 +218,25 @@ mod tests {
         let text = sample().to_string();
         assert!(text.contains("a@example.net\t-\thard bounce\n"), "{text}");
         assert_eq!(SuppressionFile::parse(&text).unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn of_several_spellings_the_one_that_lives_longest_counts() {
+        let lines = [
+            "\"a\"@x.net\t2027-01-01T00:00:00Z\tlater",
+            "\"\\a\"@x.net\t2026-01-01T00:00:00Z\tsooner",
+            "a@x.net\t-\tnever",
+        ];
+        for (lines, reason) in [
+            (vec![lines[0], lines[1]], "later"),
+            (vec![lines[1], lines[0]], "later"),
+            (vec![lines[0], lines[2], lines[1]], "never"),
+        ] {
+            let file = SuppressionFile::parse(&format!("{MAGIC}\n{}\n", lines.join("\n")));
+            let entries = file.unwrap().entries;
+            let reasons: Vec<&str> = entries.values().map(|s| s.reason.as_str()).collect();
+            assert_eq!(reasons, [reason]);
+        }
     }
 
     #[test]

@@ -188,6 +188,7 @@ mod tests {
             ("a@x.net # by hand", "a@x.net", "", None),
             ("a#b@x.net", "a#b@x.net", "", None),
             ("\"a,b\"@x.net,why", "\"a,b\"@x.net", "why", None),
+            ("\"\\u\\s\\er\"@x.net,why", "user@x.net", "why", None),
         ] {
             let lines = read(line);
             assert_eq!(lines.problems, [], "{line}");

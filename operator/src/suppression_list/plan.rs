@@ -127,7 +127,7 @@ fn merge_sources(seen: &Observation) -> Merged {
         };
         let reason = entry.reason.clone().unwrap_or_default();
         let expires = entry.expires.as_ref().map(|time| time.0);
-        add(&mut merged.file, target, Suppression { reason, expires });
+        merged.file.add(target, Suppression { reason, expires });
     }
     for source in &seen.sources {
         let text = match &source.text {
@@ -151,28 +151,10 @@ fn merge_sources(seen: &Observation) -> Merged {
             .map(|problem| format!("{} {problem}", source.title));
         merged.invalid.extend(named);
         for (target, suppression) in lines.entries {
-            add(&mut merged.file, target, suppression);
+            merged.file.add(target, suppression);
         }
     }
     merged
-}
-
-/// Adds an entry; of two for the same target the longer lived one counts.
-fn add(file: &mut SuppressionFile, target: Target, new: Suppression) {
-    match file.entries.get(&target) {
-        Some(old) if !outlives(&new, old) => {}
-        _ => {
-            file.entries.insert(target, new);
-        }
-    }
-}
-
-fn outlives(new: &Suppression, old: &Suppression) -> bool {
-    match (new.expires, old.expires) {
-        (_, None) => false,
-        (None, Some(_)) => true,
-        (Some(new), Some(old)) => new > old,
-    }
 }
 
 /// Adds what pools have been given before and what is not in `file` now.

@@ -151,6 +151,7 @@ mod tests {
     const FILE: &str = "postrider-suppression 1\n\
         a@example.net\t-\thard bounce\n\
         b@example.net\t2027-01-01T00:00:00Z\tcomplaint\n\
+        \"quo.ted\"@example.net\t-\tby an older operator\n\
         @example.org\t-\tasked us\n";
 
     fn shard(text: &str) -> Arc<Shard> {
@@ -173,13 +174,29 @@ mod tests {
     #[test]
     fn addresses_domains_and_expiry() {
         let index = index("global", FILE);
-        assert_eq!(index.len(), 3);
+        assert_eq!(index.len(), 4);
         for (address, now, expected) in [
             (
                 "A@Example.NET",
                 "2026-06-01T00:00:00Z",
                 Some("global: hard bounce"),
             ),
+            (
+                "\"a\"@example.net",
+                "2026-06-01T00:00:00Z",
+                Some("global: hard bounce"),
+            ),
+            (
+                "\"\\A\"@example.net",
+                "2026-06-01T00:00:00Z",
+                Some("global: hard bounce"),
+            ),
+            (
+                "quo.ted@example.net",
+                "2026-06-01T00:00:00Z",
+                Some("global: by an older operator"),
+            ),
+            ("\"a \"@example.net", "2026-06-01T00:00:00Z", None),
             (
                 "b@example.net",
                 "2026-06-01T00:00:00Z",

@@ -18,6 +18,7 @@ async fn alone_or_among_others() {
     let text = message("ann@example.com", "to some");
     let to = [
         "Gone@receiver.example",
+        "\"g\\one\"@receiver.example",
         "old@receiver.example",
         "x@never.example",
     ];
@@ -30,7 +31,7 @@ async fn alone_or_among_others() {
     assert_eq!(event["reason"], "list global: hard bounce");
     relay.events.of("delivered", &some).await;
     let suppressed = |event: &&serde_json::Value| event["stage"] == "suppressed";
-    assert_eq!(relay.events.all().iter().filter(suppressed).count(), 3);
+    assert_eq!(relay.events.all().iter().filter(suppressed).count(), 4);
     let (_, metrics) = get(world.address, "/metrics").await.unwrap();
     assert!(metrics.contains("result=\"suppressed\""), "{metrics}");
     let (code, _) = relay.terminate().await;
