@@ -1,7 +1,8 @@
 //! One command line to one command (RFC 5321 §4.1.1, RFC 6409, RFC 4954, RFC 3207).
 //!
 //! Promises: an address leaves here as a [`Mailbox`] or not at all; a parameter that is not known
-//! is refused by name.
+//! is refused by name; a line that begins as BDAT does is never anything else, since octets follow
+//! that are no commands.
 
 use postrider_crds::Mailbox;
 
@@ -69,6 +70,22 @@ pub(super) struct MailCommand {
 
 /// Reads a line without its CRLF.
 pub(super) fn parse(line: &[u8]) -> Result<Command, Refusal> {
+    let words = words(line);
+    match words.and_then(|(verb, argument)| command(&verb, argument)) {
+        Err(_) if is_bdat(line) => Ok(Command::Bdat(None)),
+        result => result,
+    }
+}
+
+/// Whether `line`, the end of which may be missing, is BDAT, be it well-formed or not.
+pub(super) fn is_bdat(line: &[u8]) -> bool {
+    let (verb, rest) = line.split_at(line.len().min(4));
+    let ends = rest.first().is_none_or(|b| !b.is_ascii_alphanumeric());
+    verb.eq_ignore_ascii_case(b"BDAT") && ends
+}
+
+/// The verb in upper case, and its argument.
+fn words(line: &[u8]) -> Result<(String, &str), Refusal> {
     // RFC 5321 §2.3.8: CR and LF appear as a pair, at the end.
     if let Some(stray) = line.iter().find(|b| matches!(b, b'\r' | b'\n' | 0)) {
         let name = match stray {
@@ -93,7 +110,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Command, Refusal> {
     if line.len() + 2 > limit {
         return Err(too_long(limit));
     }
-    command(&verb, argument.trim())
+    Ok((verb, argument.trim()))
 }
 
 /// 500 for a line beyond `limit` octets (RFC 5321 §4.5.3.1.9).
@@ -388,6 +405,13 @@ mod tests {
             ("BDAT 1 LAST LAST", None),
             ("BDAT 1 FIRST", None),
             ("BDAT LAST", None),
+            // What would be refused of any other command.
+            ("BDAT\t5", None),
+            ("BDAT 5\n", None),
+            ("bdat\r5", None),
+            ("BDAT \0", None),
+            ("BDAT: 5", None),
+            (&format!("BDAT 6 {}LAST", " ".repeat(MAX_COMMAND)), None),
         ] {
             assert_eq!(
                 parse(line.as_bytes()),
@@ -395,6 +419,14 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn no_other_verb_is_taken_for_that_of_a_chunk() {
+        for line in ["BDATA 5\t", "BDA\t", "BDAT5", " BDAT 5"] {
+            assert!(parse(line.as_bytes()).is_err(), "{line}");
+        }
+        assert_eq!(parse(b"BDAT 5\xff"), Ok(Command::Bdat(None)));
     }
 
     #[test]
@@ -409,6 +441,12 @@ mod tests {
         #[test]
         fn never_panics(line: Vec<u8>) {
             let _ = parse(&line);
+        }
+
+        #[test]
+        fn what_begins_as_a_chunk_is_one(verb in "[bB][dD][aA][tT][^a-zA-Z0-9\u{80}-\u{10ffff}]", rest: Vec<u8>) {
+            let line = [verb.as_bytes(), &rest].concat();
+            prop_assert!(matches!(parse(&line), Ok(Command::Bdat(_))));
         }
 
         #[test]

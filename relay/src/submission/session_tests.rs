@@ -225,6 +225,12 @@ fn chunks_that_are_refused_are_skipped_and_end_the_message() {
             &["250", "503", "503", "250", "503", "250"]),
         ("BDAT 6 LATE\r\nQUIT\r\n".into(), &["501", "421"]),
         ("BDAT\r\nQUIT\r\n".into(), &["501", "421"]),
+        ("BDAT\t6 LAST\r\nQUIT\r\n".into(), &["501", "421"]),
+        ("BDAT 6 LAST\nQUIT\r\n".into(), &["501", "421"]),
+        ("BDAT 6 \u{e9}\r\nQUIT\r\n".into(), &["501", "421"]),
+        (format!("BDAT 6 LAST{}\r\nQUIT\r\n", " ".repeat(600)), &["501", "421"]),
+        (format!("BDAT 6 LAST{}\r\nQUIT\r\n", " ".repeat(20_000)), &["501", "421"]),
+        (format!("NOOP{}\r\nNOOP\r\n", " ".repeat(20_000)), &["500", "250"]),
     ] {
         let (found, texts) = chunked(&input);
         assert_eq!((found.as_slice(), texts.len()), (&codes.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>()[..], 0), "{input}");
@@ -486,6 +492,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
         "BDAT 6 LAST\r\nabcd\r\n",
         "BDAT 0 LAST\r\n",
         "BDAT x\r\n",
+        "BDAT\t6\r\n",
         ".\r\n",
         "From: <a@b.example>\r\n",
         "\r\n",

@@ -36,10 +36,11 @@ impl Incoming {
 }
 
 impl Session {
-    /// Takes BDAT; `None` is one whose end is not known, so that nothing can be read after it.
+    /// Takes BDAT; `None` is one of which the end is not known, so that nothing can be read after
+    /// it.
     pub(super) fn bdat(&mut self, chunk: Option<Chunk>, settings: &Settings) {
         let Some(chunk) = chunk else {
-            let text = "BDAT names no number of octets; write BDAT octets [LAST]";
+            let text = "BDAT is not understood; write BDAT octets [LAST]";
             self.refuse(Refusal::syntax(501, (5, 5, 4), text));
             self.end(
                 421,

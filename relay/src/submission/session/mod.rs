@@ -22,6 +22,7 @@ use postrider_crds::Mailbox;
 use self::{chunks::Incoming, lines::Line};
 use super::{
     auth::{self, Attempt, Login, Proof},
+    command,
     data::DataReader,
     refusal::Refusal,
     sasl::{self, Exchange},
@@ -360,7 +361,12 @@ impl Session {
                         true
                     }
                     Line::Part => false,
-                    Line::TooLong => true,
+                    Line::TooLong => {
+                        if command::is_bdat(&self.input) {
+                            self.bdat(None, settings);
+                        }
+                        true
+                    }
                 }
             }
             phase @ (Phase::Silent
