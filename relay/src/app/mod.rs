@@ -345,12 +345,11 @@ impl Relay {
         let parts = intake::Parts {
             custody: self.custody.clone(),
             settings: self.settings.clone(),
-            authenticator: Authenticator::new(key),
             clock: Arc::clone(&self.clock),
             random: Arc::new(SystemRandom),
             telemetry: Arc::clone(&self.telemetry),
         };
-        Ok(Intake::new(parts, stop))
+        Ok(Intake::new(parts, Authenticator::new(key), stop))
     }
 
     fn outbound(&self) -> Result<Outbound, AppError> {

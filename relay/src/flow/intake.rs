@@ -27,21 +27,20 @@ use postrider_crds::Mailbox;
 use tokio::{
     io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::spawn_blocking,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::logins::Logins;
 use crate::{
     config::{ConfigWatch, Settings},
     custody::{AcceptError, Committed, Custody, NewMessage, NotAccepting},
     mail::{EnhancedCode, Envelope, MessageId, Priority, Recipient, Reply},
     ports::{Alarm, Clock, Connection, Random},
     submission::{
-        Action, Arrival, Attempt, Authenticator, Door, Headers, Login, Refusal, Session,
-        Submission, authorise, stamp,
+        Action, Arrival, Authenticator, Door, Headers, Login, Refusal, Session, Submission,
+        authorise, stamp,
     },
     suppression::Suppressed,
     telemetry::{Event, RejectReason, Stage, Telemetry},
@@ -51,8 +50,6 @@ use crate::{
 const MAX_HELD: usize = 256 << 20;
 /// Octets read from a client at a time.
 const READ: usize = 32 << 10;
-/// Logins verified at a time; each takes some milliseconds of a processor.
-const VERIFICATIONS: usize = 4;
 /// The wait for a client to take a reply or to do its part of a TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause after a connection could not be accepted, for lack of file descriptors mostly.
@@ -64,8 +61,6 @@ pub struct Parts {
     pub custody: Custody,
     /// The settings in force.
     pub settings: ConfigWatch,
-    /// Who is who.
-    pub authenticator: Authenticator,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Names.
@@ -78,19 +73,22 @@ pub struct Parts {
 pub struct Intake {
     parts: Parts,
     sessions: TaskTracker,
-    verifications: Semaphore,
+    logins: Arc<Logins>,
     held: AtomicUsize,
     stop: CancellationToken,
 }
 
 impl Intake {
-    /// A loop that serves nothing yet; `stop` lets its sessions end.
+    /// A loop that serves nothing yet and knows clients by `authenticator`; `stop` lets its sessions
+    /// end.
     #[must_use]
-    pub fn new(parts: Parts, stop: CancellationToken) -> Self {
+    pub fn new(parts: Parts, authenticator: Authenticator, stop: CancellationToken) -> Self {
+        let (settings, clock) = (parts.settings.clone(), Arc::clone(&parts.clock));
+        let logins = Logins::new(authenticator, settings, clock, stop.clone());
         Self {
             parts,
             sessions: TaskTracker::new(),
-            verifications: Semaphore::new(VERIFICATIONS),
+            logins: Arc::new(logins),
             held: AtomicUsize::new(0),
             stop,
         }
@@ -184,16 +182,8 @@ impl Intake {
         });
     }
 
-    async fn verify(self: &Arc<Self>, attempt: Attempt) -> Option<Login> {
-        let settings = self.settings();
-        if let Some(login) = self.parts.authenticator.recall(&settings, &attempt) {
-            return Some(login);
-        }
-        let _share = self.verifications.acquire().await.ok()?;
-        let intake = Arc::clone(self);
-        spawn_blocking(move || intake.parts.authenticator.verify(&settings, &attempt))
-            .await
-            .unwrap_or(None)
+    fn now(&self) -> Duration {
+        self.parts.clock.monotonic()
     }
 
     /// The stages a message walks at the door, in order.
@@ -245,11 +235,7 @@ impl Intake {
             suppressed: suppressed.iter().map(|(index, _)| *index).collect(),
         };
         let committed = self.parts.custody.accept(message).await.map_err(shed)?;
-        let took = self
-            .parts
-            .clock
-            .monotonic()
-            .saturating_sub(submission.began);
+        let took = self.now().saturating_sub(submission.began);
         self.accepted(
             now,
             (&envelope, &committed),
@@ -441,8 +427,8 @@ impl Conversation<'_> {
                     session.tls_started(&self.intake.settings());
                 }
                 Action::Verify(attempt) => {
-                    let login = self.intake.verify(attempt).await;
-                    session.verified(login);
+                    let verdict = self.intake.logins.verify(attempt, self.client).await;
+                    session.verified(verdict);
                 }
                 Action::Accept(submission) => {
                     let answer = self.intake.take(*submission, self.client).await;
@@ -482,7 +468,7 @@ impl Conversation<'_> {
     }
 
     fn now(&self) -> Duration {
-        self.intake.parts.clock.monotonic()
+        self.intake.now()
     }
 }
 

@@ -2,4 +2,5 @@
 //! these has read the relay.
 
 pub mod intake;
+mod logins;
 pub mod outbound;

@@ -83,6 +83,17 @@ impl Login {
     }
 }
 
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The password belongs to the username.
+    Right(Login),
+    /// It does not, or there is no such username.
+    Wrong,
+    /// It was not looked at: too many attempts of the client's network wait, or the relay stops.
+    Unseen,
+}
+
 /// Verifies attempts and remembers those that passed.
 pub struct Authenticator {
     key: hmac::Key,

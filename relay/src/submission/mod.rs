@@ -7,6 +7,7 @@
 //! refusal is read in step with the client. Never touches a socket, a clock or the spool.
 
 mod auth;
+mod brake;
 mod command;
 mod data;
 mod headers;
@@ -17,7 +18,8 @@ mod session;
 mod stamp;
 mod text;
 
-pub use auth::{Attempt, Authenticator, Login, Proof};
+pub use auth::{Attempt, Authenticator, Login, Proof, Verdict};
+pub use brake::{Brake, Passage};
 pub use headers::Headers;
 pub use policy::authorise;
 pub use refusal::Refusal;

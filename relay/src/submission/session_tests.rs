@@ -45,10 +45,12 @@ fn settle(session: &mut Session, transcript: &mut Transcript) {
             Action::Verify(attempt) => {
                 let credential = SETTINGS.credentials.get(&attempt.username);
                 let credential = credential.filter(|_| attempt.password == b"secret");
-                session.verified(credential.map(|credential| Login {
-                    username: credential.username.clone(),
-                    tenant: credential.tenant.clone(),
-                    proof: Proof::Password(credential.verifier.fingerprint()),
+                session.verified(credential.map_or(Verdict::Wrong, |credential| {
+                    Verdict::Right(Login {
+                        username: credential.username.clone(),
+                        tenant: credential.tenant.clone(),
+                        proof: Proof::Password(credential.verifier.fingerprint()),
+                    })
                 }));
             }
             Action::Accept(submission) => {
@@ -315,6 +317,23 @@ fn wrong_passwords_and_refused_commands_end_the_session() {
     let transcript = converse(["FOO\r\n".repeat(200).as_bytes()]);
     assert_eq!(transcript.written.matches("500 5.5.1").count(), 100);
     assert!(transcript.closed);
+}
+
+#[test]
+fn a_login_that_was_not_looked_at_may_be_tried_again_but_not_for_long() {
+    let (mut session, mut transcript) = secured();
+    session.receive(HELLO.as_bytes(), Duration::ZERO);
+    settle(&mut session, &mut transcript);
+    for closes in [false, false, true] {
+        session.receive(AUTH.as_bytes(), Duration::ZERO);
+        let asked = session.next_action(&SETTINGS);
+        assert!(matches!(asked, Some(Action::Verify(_))), "{asked:?}");
+        session.verified(Verdict::Unseen);
+        settle(&mut session, &mut transcript);
+        assert_eq!(transcript.closed, closes);
+    }
+    assert_eq!(transcript.written.matches("454 4.7.0 ").count(), 3);
+    assert!(session.login().is_none());
 }
 
 #[test]

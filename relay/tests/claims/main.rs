@@ -29,6 +29,7 @@ mod no_accepted_message_is_lost_by_a_full_disk;
 mod no_accepted_message_is_lost_by_a_restart_with_a_large_queue;
 mod no_accepted_message_is_lost_by_kill;
 mod no_accepted_message_is_lost_by_sigterm;
+mod passwords_are_guessed_slowly;
 mod suppressed_recipients_are_never_mailed;
 mod suspended_sites_get_no_attempt;
 mod the_report_needs_a_client_certificate;

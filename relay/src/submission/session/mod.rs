@@ -21,7 +21,7 @@ use postrider_crds::Mailbox;
 
 use self::{chunks::Incoming, lines::Line};
 use super::{
-    auth::{self, Attempt, Login, Proof},
+    auth::{self, Attempt, Login, Proof, Verdict},
     command,
     data::DataReader,
     refusal::Refusal,
@@ -35,7 +35,7 @@ use crate::{
     telemetry::RejectReason,
 };
 
-/// Wrong passwords until the session ends (RFC 4954 §4 asks for a limit).
+/// Logins refused until the session ends (RFC 4954 §4 asks for a limit).
 const MAX_FAILED_LOGINS: u32 = 3;
 /// The wait for a command or for more of a text (RFC 5321 §4.5.3.2.7: 5 minutes at least).
 const IDLE: Duration = Duration::from_mins(5);
@@ -294,30 +294,35 @@ impl Session {
         }
     }
 
-    /// The verdict on a login: `None` refuses it.
-    pub fn verified(&mut self, login: Option<Login>) {
+    /// The verdict on a login.
+    pub fn verified(&mut self, verdict: Verdict) {
         self.phase = Phase::Ready;
-        match login {
-            Some(login) => {
+        let reason = RejectReason::Authentication;
+        match verdict {
+            Verdict::Right(login) => {
                 self.login = Some(login);
                 self.say(235, (2, 7, 0), "authenticated");
             }
-            None => {
-                self.failed_logins += 1;
-                let refusal = Refusal::new(
-                    RejectReason::Authentication,
-                    535,
-                    (5, 7, 8),
-                    "AUTH username or password is wrong; check the Secret the sender uses",
-                );
-                self.refuse(refusal);
-                if self.failed_logins >= MAX_FAILED_LOGINS {
-                    self.end(421, (4, 7, 0), "too many failed logins; connect again");
-                }
+            Verdict::Wrong => {
+                let text = "AUTH username or password is wrong; check the Secret the sender uses";
+                self.refuse_login(Refusal::new(reason, 535, (5, 7, 8), text));
+            }
+            // RFC 4954 §6: a temporary failure.
+            Verdict::Unseen => {
+                let text = "AUTH: too many logins from your address failed; try again later";
+                self.refuse_login(Refusal::new(reason, 454, (4, 7, 0), text));
             }
         }
         if self.draining {
             self.end_for_shutdown();
+        }
+    }
+
+    fn refuse_login(&mut self, refusal: Refusal) {
+        self.failed_logins += 1;
+        self.refuse(refusal);
+        if self.failed_logins >= MAX_FAILED_LOGINS {
+            self.end(421, (4, 7, 0), "too many failed logins; connect again");
         }
     }
 

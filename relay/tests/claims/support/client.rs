@@ -87,10 +87,14 @@ impl Client {
 
     /// A connection with TLS.
     pub(crate) async fn secured(world: &World) -> Self {
-        let mut client = Self::connect(world).await;
-        client.ask("EHLO client.example").await;
-        assert!(client.ask("STARTTLS").await.starts_with("220 "));
-        let mut client = client.upgraded().await;
+        Self::connect(world).await.starttls().await
+    }
+
+    /// The connection with TLS, from the greeting on.
+    pub(crate) async fn starttls(mut self) -> Self {
+        self.ask("EHLO client.example").await;
+        assert!(self.ask("STARTTLS").await.starts_with("220 "));
+        let mut client = self.upgraded().await;
         client.ask("EHLO client.example").await;
         client
     }
