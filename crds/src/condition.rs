@@ -174,6 +174,8 @@ pub mod reasons {
     pub const WAITING_FOR_MEMBERS: &str = "WaitingForMembers";
     /// A member refused the rendered configuration.
     pub const REFUSED: &str = "Refused";
+    /// An object of a name that the resource needs is somebody else's.
+    pub const OBJECT_CONFLICT: &str = "ObjectConflict";
     /// The API server finds an object invalid that is made from the spec.
     pub const OBJECT_INVALID: &str = "ObjectInvalid";
     /// A policy or webhook of the cluster denies an object that the resource needs.

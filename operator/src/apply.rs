@@ -4,11 +4,13 @@
 //! Guarantees: an object is applied when it is missing, when a live field differs from the wanted
 //! one (drift is repaired), or when the wanted object itself changed, which its digest annotation
 //! tells (so that what is no longer wanted goes away). Otherwise no call is made. Every call ends
-//! within [`CALL_TIMEOUT`].
+//! within [`CALL_TIMEOUT`]. An object that has not the owner of the wanted one is left alone
+//! ([`Foreign`]), also one that no cache shows: before an object is made it is looked for. What is
+//! written over a live object is written over that very one.
 //!
 //! Assumptions: `live` comes from a cache and may be old; applying twice is harmless.
 //!
-//! Caveats: elements that somebody else put into a list cannot be applied away; such lists are then
+//! Caveats: an object that somebody else makes between that look and our apply is taken over. Elements that somebody else put into a list cannot be applied away; such lists are then
 //! written whole. An API server may store a value in another spelling than it was given (quantities). The
 //! comparison then fails for ever; a memo of what the server made of the last apply keeps that from
 //! becoming a write on every visit.
@@ -32,9 +34,11 @@ use crate::{Error, error::Asked};
 
 mod calls;
 mod covering;
+mod foreign;
 
 pub use covering::covers;
 use covering::{applied, digest, with_applied, with_digest};
+pub use foreign::Foreign;
 
 /// No API call takes longer, retries of the client included.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -81,16 +85,22 @@ pub struct Writer {
 
 /// What is known of the object that is to be written.
 struct Live {
+    uid: Option<String>,
     version: String,
     /// Whether it is as wanted.
     covers: bool,
+    /// Whose it is, if it is somebody else's.
+    foreign: Option<Foreign>,
 }
 
 impl Live {
-    fn of<K: Kind>(live: &K, wanted: &Value) -> Result<Self, Error> {
+    /// Of `live`, to be as `wanted` is, which is all or a part of `desired`.
+    fn of<K: Kind>(live: &K, desired: &K, wanted: &Value) -> Result<Self, Error> {
         Ok(Self {
+            uid: live.uid(),
             version: live.resource_version().unwrap_or_default(),
             covers: covers(&to_value(live)?, wanted),
+            foreign: Foreign::of("apply", live, desired.owner_references()),
         })
     }
 }
@@ -124,8 +134,8 @@ impl Writer {
         live: Option<&K>,
     ) -> Result<Outcome, Error> {
         let wanted = with_digest(to_value(desired)?);
-        let live = live.map(|live| Live::of(live, &wanted));
-        self.apply_value::<K>(manager, &wanted, live.transpose()?)
+        let live = live.map(|live| Live::of(live, desired, &wanted));
+        self.apply_value(manager, desired, &wanted, live.transpose()?)
             .await
     }
 
@@ -145,9 +155,9 @@ impl Writer {
         let wanted = with_digest(to_value(desired)?);
         let live = live.map(|live| {
             let shown = with_applied(to_value(&kept(desired.clone()))?, applied(&wanted));
-            Live::of(live, &shown)
+            Live::of(live, desired, &shown)
         });
-        self.apply_value::<K>(manager, &wanted, live.transpose()?)
+        self.apply_value(manager, desired, &wanted, live.transpose()?)
             .await
     }
 
@@ -164,8 +174,8 @@ impl Writer {
         live: Option<&K>,
     ) -> Result<Outcome, Error> {
         let wanted = to_value(desired)?;
-        let live = live.map(|live| Live::of(live, &wanted));
-        self.apply_value::<K>(manager, &wanted, live.transpose()?)
+        let live = live.map(|live| Live::of(live, desired, &wanted));
+        self.apply_value(manager, desired, &wanted, live.transpose()?)
             .await
     }
 
@@ -182,25 +192,60 @@ impl Writer {
     async fn apply_value<K: Kind>(
         &self,
         manager: &str,
+        desired: &K,
         wanted: &Value,
         live: Option<Live>,
     ) -> Result<Outcome, Error> {
         let digest = digest(wanted);
         let key = memo_key::<K>(manager, wanted);
-        if let Some(Live { version, covers }) = live {
-            let settled = Settled {
-                version,
-                digest: digest.clone(),
-            };
-            if covers || self.recall(&key) == Some(settled) {
-                return Ok(Outcome::Unchanged);
+        let uid = match live {
+            Some(live) => {
+                let settled = Settled {
+                    version: live.version,
+                    digest: digest.clone(),
+                };
+                if live.covers || self.recall(&key) == Some(settled) {
+                    return Ok(Outcome::Unchanged);
+                }
+                if let Some(foreign) = live.foreign {
+                    return Err(foreign.into());
+                }
+                live.uid
             }
-        }
-        let applied = self.patch_to_fit::<K>(manager, wanted).await?;
+            None => self.own("apply", desired).await?.and_then(|own| own.uid()),
+        };
+        let applied = match uid {
+            Some(uid) => self.write_over(manager, desired, wanted, uid).await?,
+            None => self.patch_to_fit::<K>(manager, wanted).await?,
+        };
         let version = applied.resource_version().unwrap_or_default();
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
         memo.insert(key, Settled { version, digest });
         Ok(Outcome::Written)
+    }
+
+    /// Applies `wanted` to the object `uid`, and to no other that has taken its name meanwhile.
+    async fn write_over<K: Kind>(
+        &self,
+        manager: &str,
+        desired: &K,
+        wanted: &Value,
+        uid: String,
+    ) -> Result<K, Error> {
+        let mut wanted = wanted.clone();
+        if let Some(Value::Object(metadata)) = wanted.get_mut("metadata") {
+            metadata.insert("uid".into(), uid.as_str().into());
+        }
+        let applied = self.patch_to_fit::<K>(manager, &wanted).await;
+        if applied.as_ref().is_err_and(Error::is_invalid) {
+            // The UID may be all that is wrong with it.
+            let live = self.own("apply", desired).await?;
+            if live.is_some_and(|live| live.uid() != Some(uid)) {
+                let object = format!("{} {}", K::kind(&()), desired.name_any());
+                return Err(Error::Stale { object });
+            }
+        }
+        applied
     }
 
     /// Applies `wanted`; where somebody else's list elements stand in the way, which an apply

@@ -5,9 +5,9 @@
 
 use std::fmt;
 
-use postrider_crds::relay_config::DocumentError;
+use postrider_crds::{condition::reasons, relay_config::DocumentError};
 
-use crate::refusal::Refusal;
+use crate::{apply::Foreign, refusal::Refusal};
 
 /// Why a reconciliation did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,9 @@ pub enum Error {
         /// What was asked of it.
         action: Asked,
     },
+    /// An object of the name that is needed is somebody else's.
+    #[error(transparent)]
+    Foreign(Box<Foreign>),
     /// A certificate or key could not be made.
     #[error("certificate of {name}: {problem}")]
     Certificate {
@@ -110,6 +113,12 @@ pub enum Retry {
     Backoff,
 }
 
+impl From<Foreign> for Error {
+    fn from(foreign: Foreign) -> Self {
+        Self::Foreign(Box::new(foreign))
+    }
+}
+
 impl Error {
     /// Whether trying again may help, and how eagerly.
     #[must_use]
@@ -121,6 +130,7 @@ impl Error {
             },
             Self::Stale { .. } => Retry::Soon,
             Self::Timeout { .. }
+            | Self::Foreign(_)
             | Self::Certificate { .. }
             | Self::Key { .. }
             | Self::Incomplete { .. }
@@ -141,6 +151,7 @@ impl Error {
             },
             Self::Stale { .. } => "StaleCache",
             Self::Timeout { .. } => "Timeout",
+            Self::Foreign(_) => reasons::OBJECT_CONFLICT,
             Self::Certificate { .. } => "Certificate",
             Self::Key { .. } => "Key",
             Self::Incomplete { .. } => "Incomplete",
@@ -156,7 +167,8 @@ impl Error {
             if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 422))
     }
 
-    /// What the API server has against an object, where that and not its own state is the trouble.
+    /// What the API server has against an object, where that and not its own state is the trouble, or whose
+    /// the object is.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
@@ -164,6 +176,7 @@ impl Error {
                 kube::Error::Api(status) => Refusal::of(action, status),
                 _ => None,
             },
+            Self::Foreign(foreign) => Some(foreign.refusal()),
             Self::Timeout { .. }
             | Self::Certificate { .. }
             | Self::Key { .. }

@@ -49,6 +49,12 @@ pub fn pool_selector(pool: &str) -> BTreeMap<String, String> {
     ])
 }
 
+/// The identity of the pods: never `default`, which every namespace has for all pods that name none.
+#[must_use]
+pub fn service_account(pool: &str) -> String {
+    format!("{pool}-relay")
+}
+
 /// The headless Service.
 #[must_use]
 pub fn members_service(pool: &str) -> String {

@@ -1,5 +1,5 @@
 //! What reaches the API: nothing while all is as wanted, one apply for a drift or a change. The API
-//! is a fake: a TCP server that keeps one object, and answers every patch by merging it.
+//! is a fake: a TCP server that keeps one object, gives it to who reads, and answers every patch by merging it.
 
 #![expect(
     clippy::unwrap_used,
@@ -28,6 +28,8 @@ use tokio::net::TcpListener;
 struct Fake {
     object: Value,
     patches: Vec<String>,
+    /// What the patches said.
+    bodies: Vec<Value>,
     /// What the server makes of a value on storing it.
     respell: Option<(&'static str, &'static str)>,
 }
@@ -50,6 +52,9 @@ async fn answer(
     let method = request.method().to_string();
     let manager = request.uri().query().unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
+    if method == "GET" {
+        return Ok(read(&fake));
+    }
     let patch: Value = serde_json::from_slice(&body).unwrap();
     let mut fake = fake.lock().unwrap();
     let before = fake.object.clone();
@@ -63,9 +68,25 @@ async fn answer(
         fake.object["metadata"]["resourceVersion"] = json!(version.to_string());
     }
     fake.patches.push(format!("{method} {manager}"));
+    fake.bodies.push(patch);
     let text = fake.object.to_string();
     let response = Response::builder().header("content-type", "application/json");
     Ok(response.body(Full::new(Bytes::from(text))).unwrap())
+}
+
+fn read(fake: &Mutex<Fake>) -> Response<Full<Bytes>> {
+    let object = fake.lock().unwrap().object.clone();
+    let (code, body) = match object {
+        Value::Null => (
+            404,
+            json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404,
+                "reason": "NotFound", "message": "not found"}),
+        ),
+        object => (200, object),
+    };
+    let response = Response::builder().header("content-type", "application/json");
+    let body = Full::new(Bytes::from(body.to_string()));
+    response.status(code).body(body).unwrap()
 }
 
 async fn serve() -> (Writer, Arc<Mutex<Fake>>) {
@@ -199,4 +220,44 @@ async fn a_value_the_server_spells_otherwise_is_not_written_for_ever() {
         assert_eq!(again, Outcome::Unchanged);
     }
     assert_eq!(count(&fake), after);
+}
+
+/// What `pool` with the UID `uid` wants, or has.
+fn owned(uid: &str, value: &str) -> ConfigMap {
+    let owner = json!({"apiVersion": "postrider.dev/v1alpha1", "kind": "RelayPool", "name": "pool",
+        "uid": uid, "controller": true});
+    let mut map = wanted(value);
+    map.metadata.owner_references = Some(vec![serde_json::from_value(owner).unwrap()]);
+    map
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_else_is_left_alone_whether_it_is_cached_or_not() {
+    let (writer, fake) = serve().await;
+    let apply = async |live: Option<ConfigMap>| {
+        let map = owned("ours", "a");
+        writer.apply("postrider/test", &map, live.as_ref()).await
+    };
+    for theirs in [wanted("b"), owned("theirs", "b")] {
+        let mut object = serde_json::to_value(theirs).unwrap();
+        object["metadata"]["uid"] = json!("x");
+        fake.lock().unwrap().object = object.clone();
+        for cached in [None, Some(live(&fake))] {
+            let error = apply(cached).await.unwrap_err();
+            assert_eq!(error.reason(), "ObjectConflict", "{error}");
+        }
+        assert_eq!((count(&fake), &fake.lock().unwrap().object), (0, &object));
+    }
+    fake.lock().unwrap().object = Value::Null;
+    assert_eq!(apply(None).await.unwrap(), Outcome::Written);
+    // Its own, which no cache shows yet, is written as the very one that was read.
+    edit(
+        &fake,
+        &json!({"metadata": {"uid": "y"}, "data": {"key": "drifted"}}),
+    );
+    assert_eq!(apply(None).await.unwrap(), Outcome::Written);
+    assert_eq!(live(&fake).data.unwrap()["key"], "a");
+    let last = fake.lock().unwrap().bodies.last().cloned().unwrap();
+    assert_eq!(last["metadata"]["uid"], "y");
+    assert_eq!(apply(Some(live(&fake))).await.unwrap(), Outcome::Unchanged);
 }

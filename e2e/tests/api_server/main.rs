@@ -21,6 +21,8 @@ mod mail_world;
 #[cfg(test)]
 mod metrics_are_as_prometheus_wants_them;
 #[cfg(test)]
+mod objects_of_others_are_left_alone;
+#[cfg(test)]
 mod pod;
 #[cfg(test)]
 mod pods_that_cannot_run_are_told;

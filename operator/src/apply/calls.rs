@@ -13,8 +13,8 @@ use kube::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Kind, Outcome, Writer, call, describe};
-use crate::Error;
+use super::{Foreign, Kind, Outcome, Writer, call, describe};
+use crate::{Error, error::Retry};
 
 impl Writer {
     /// Reads an object past every cache; `None` also where the API server does not know the kind.
@@ -46,7 +46,32 @@ impl Writer {
         Ok(listed.items)
     }
 
-    /// Creates `object`; an error answers "conflict" when it exists already.
+    /// Reads the object of the name of `desired` past every cache; `None` also where `desired` names no
+    /// owner: then nobody asks whose it is. `verb` is what is about to be done.
+    ///
+    /// # Errors
+    ///
+    /// When it has another owner than `desired`; when the API server refuses or does not answer.
+    pub(super) async fn own<K: Kind>(
+        &self,
+        verb: &'static str,
+        desired: &K,
+    ) -> Result<Option<K>, Error> {
+        let owners = desired.owner_references();
+        if owners.is_empty() {
+            return Ok(None);
+        }
+        let namespace = desired.namespace().unwrap_or_default();
+        let live: Option<K> = self.get(&namespace, &desired.name_any()).await?;
+        let foreign = live.as_ref();
+        match foreign.and_then(|live| Foreign::of(verb, live, owners)) {
+            Some(foreign) => Err(foreign.into()),
+            None => Ok(live),
+        }
+    }
+
+    /// Creates `object`; an error answers "conflict" when it exists already, and tells whose it is when
+    /// it is not that of the same owner.
     ///
     /// # Errors
     ///
@@ -54,7 +79,13 @@ impl Writer {
     pub async fn create<K: Kind>(&self, object: &K) -> Result<K, Error> {
         let action = describe::<K>("create", object.meta().name.as_deref());
         let api = self.api::<K>(object.meta().namespace.as_deref());
-        call(action, api.create(&PostParams::default(), object)).await
+        let created = call(action, api.create(&PostParams::default(), object)).await;
+        if let Err(error) = &created
+            && error.retry() == Retry::Soon
+        {
+            self.own("create", object).await?;
+        }
+        created
     }
 
     /// Replaces an object; an error answers "conflict" when it changed since `object` was read,

@@ -6,7 +6,8 @@
 //!
 //! Guarantees: a key is never overwritten blindly. A Secret is created only if there is none, and
 //! replaced only in the version it was judged by; somebody else's write in between fails the
-//! reconciliation, which is then tried again with what they wrote.
+//! reconciliation, which is then tried again with what they wrote. A Secret that is not the pool's own is
+//! neither used nor replaced: it fails the reconciliation too, and the status says whose it is.
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 
@@ -19,7 +20,7 @@ use super::{
     build,
     pki::{self, Pair, Purpose, Usage, Verdict},
 };
-use crate::{Context, Error, names, stores};
+use crate::{Context, Error, apply::Foreign, names, stores};
 
 /// Key of a certificate in a Secret of type kubernetes.io/tls.
 const CERTIFICATE: &str = "tls.crt";
@@ -238,7 +239,7 @@ async fn ensure_ca(
     let (namespace, pool_name) = (pool.namespace().unwrap_or_default(), pool.name_any());
     let name = names::ca_secret(&pool_name);
     let failed = |error: rcgen::Error| certificate_error(&name, &error);
-    let live = stores::get(&ctx.stores.secrets, &namespace, &name);
+    let live = own(ctx, pool, &name)?;
     let kept = live
         .as_deref()
         .and_then(|secret| pair(secret, CERTIFICATE, KEY));
@@ -298,8 +299,7 @@ impl Leaf<'_> {
         ctx: &Context,
         now: Timestamp,
     ) -> Result<(Arc<Secret>, Timestamp), Error> {
-        let namespace = self.pool.namespace().unwrap_or_default();
-        let live = stores::get(&ctx.stores.secrets, &namespace, &self.secret);
+        let live = own(ctx, self.pool, &self.secret)?;
         let same_ca = live.as_deref().and_then(|secret| text(secret, CA)).as_ref()
             == Some(&self.ca.certificate);
         let facts = facts_of(live.as_deref(), CERTIFICATE, KEY).filter(|_| same_ca);
@@ -317,6 +317,21 @@ impl Leaf<'_> {
         let issued = secret(self.pool, self.secret, "kubernetes.io/tls", &data);
         let written = write(ctx, issued, live.as_deref()).await?;
         Ok((Arc::new(written), now + RECHECK))
+    }
+}
+
+/// The Secret `name`, which is `pool`'s if there is one.
+fn own(ctx: &Context, pool: &RelayPool, name: &str) -> Result<Option<Arc<Secret>>, Error> {
+    let namespace = pool.namespace().unwrap_or_default();
+    let live = stores::get(&ctx.stores.secrets, &namespace, name);
+    let owners = build::metadata(pool, name.to_owned()).owner_references;
+    let owners = owners.as_deref().unwrap_or_default();
+    match live
+        .as_deref()
+        .and_then(|live| Foreign::of("write", live, owners))
+    {
+        Some(foreign) => Err(foreign.into()),
+        None => Ok(live),
     }
 }
 

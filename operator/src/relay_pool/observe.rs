@@ -101,7 +101,8 @@ pub fn observe(
     let senders = credentials::senders(credentials::named(&served), secret);
     let credentials = ctx.verifiers.credentials(namespace, &senders, secret);
     let secrets = ctx.stores.secrets_by.find(namespace, &pool_term);
-    let secrets = secrets.into_iter().map(|s| (s.name_any(), s)).collect();
+    let own = secrets.into_iter().filter(|secret| is_own(&pool, secret));
+    let secrets = own.map(|secret| (secret.name_any(), secret)).collect();
     let mut keys: Vec<Arc<DkimKey>> = served.iter().flat_map(|d| usable_keys(ctx, d)).collect();
     keys.extend(kept_keys(name, &served, &keys, in_force));
     let lists = in_namespace(&ctx.stores.lists, namespace);
@@ -129,6 +130,12 @@ pub fn observe(
         queue_written: ctx.queues_written.get(&key),
         pool,
     }
+}
+
+/// Whether `secret`, which is labelled as `pool`'s, is: another of its name had them before.
+fn is_own(pool: &RelayPool, secret: &Secret) -> bool {
+    let mut owners = secret.owner_references().iter();
+    owners.any(|owner| Some(&owner.uid) == pool.metadata.uid.as_ref())
 }
 
 /// The usable keys of `domain`.

@@ -47,7 +47,7 @@ fn owner(pool: &RelayPool) -> Option<OwnerReference> {
 #[must_use]
 pub fn service_account(pool: &RelayPool) -> ServiceAccount {
     ServiceAccount {
-        metadata: metadata(pool, pool.name_any()),
+        metadata: metadata(pool, names::service_account(&pool.name_any())),
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     }

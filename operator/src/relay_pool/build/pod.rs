@@ -64,7 +64,7 @@ pub(super) fn template(pool: &RelayPool, image: &RelayImage) -> PodTemplateSpec 
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
-            service_account_name: Some(name.clone()),
+            service_account_name: Some(names::service_account(&name)),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             termination_grace_period_seconds: Some(GRACE_SECONDS),
