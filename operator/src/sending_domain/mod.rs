@@ -81,7 +81,9 @@ fn reconcile(
         let observation = observation.with_look(&look);
         let mut plan = plan::plan(&observation, ctx.steady_now());
         let closing = observation.closing.is_some();
-        if kept.is_some() || closing {
+        if closing {
+            publish::keep(&domain, &observation, &mut plan, &ctx).await?;
+        } else if kept.is_some() {
             publish::show_again(&mut plan, &observation);
         } else {
             let outcome = publish::sync(&domain, &observation, &plan, &ctx).await?;
@@ -104,10 +106,8 @@ fn reconcile(
         );
         let look = due.saturating_sub(now);
         let next = plan.next_step.map_or(look, |step| step.min(look));
-        Ok(Action::requeue(match closing {
-            true => next.min(CLOSING),
-            false => next,
-        }))
+        let latest = if closing { CLOSING } else { next };
+        Ok(Action::requeue(next.min(latest)))
     }
     .boxed()
 }

@@ -3,7 +3,10 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use kube::api::DynamicObject;
+use kube::{
+    Api,
+    api::{DeleteParams, DynamicObject},
+};
 use postrider_e2e::{
     cluster::{Cache, wait_for},
     peers::{
@@ -76,7 +79,44 @@ async fn external_dns_gets_what_is_ours() {
     world.published("shop", "False", "RecordConflict").await;
     let object = endpoints.get("postrider-shop").await.unwrap();
     assert_eq!(object.data["spec"]["endpoints"][0]["dnsName"], "a.test");
+    a_domain_that_leaves_keeps_its_records(&world, &endpoints).await;
     nameserver.stop().await.unwrap();
+}
+
+/// As long as a pod may have mail of it: one whose volume is there and who does not answer.
+async fn a_domain_that_leaves_keeps_its_records(world: &World, endpoints: &Api<DynamicObject>) {
+    const NAME: &str = "postrider-later";
+    world
+        .create(json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "spool-default-0", "labels": {"postrider.dev/pool": "default"}},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        }))
+        .await;
+    world
+        .create_domain("later", "later.test", json!({"dnsEndpoint": {}}))
+        .await;
+    world.published("later", "Unknown", "WaitingForDNS").await;
+    let before = endpoints.get(NAME).await.unwrap();
+    let none = DeleteParams::default();
+    world.domains().delete("later", &none).await.unwrap();
+    // What a deletion in the foreground does before anything else.
+    endpoints.delete(NAME, &none).await.unwrap();
+    let again = wait_for("the DNSEndpoint again", BOUND, "-", async || {
+        let live = endpoints.get_opt(NAME).await.unwrap();
+        Ok(live.filter(|live| live.metadata.uid != before.metadata.uid))
+    })
+    .await
+    .unwrap();
+    assert_eq!(again.data["spec"], before.data["spec"]);
+    assert_eq!(
+        again.metadata.owner_references,
+        before.metadata.owner_references
+    );
+    world.published("later", "Unknown", "WaitingForDNS").await;
+    let abandon = json!({"metadata": {"annotations": {"postrider.dev/abandon-queue": "true"}}});
+    world.patch("later", abandon).await;
+    world.gone("later").await;
 }
 
 /// The domain `shop` owns `object`, which has its records but DMARC.

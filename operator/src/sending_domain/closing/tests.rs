@@ -130,6 +130,35 @@ fn a_domain_that_leaves_goes_on_sending_and_makes_no_keys() {
 }
 
 #[test]
+fn a_domain_that_leaves_sends_on_when_its_records_go_first() {
+    let staying = verified(KeyState::Active, true);
+    let before = plan(&staying, at(0));
+    let gone = |mut observation: Observation| {
+        observation.findings.spf = Some(finding(RecordState::Missing));
+        observation.findings.return_path = Some(finding(RecordState::Missing));
+        observation
+    };
+    let staying = gone(after(staying, &before));
+    assert_eq!(
+        plan(&staying, at(1)).status.admission,
+        Some(Admission::Hold)
+    );
+    let mut leaving = closing(staying, counted(12, &[]));
+    for _ in 0..2 {
+        let plan = plan(&leaving, at(1));
+        assert_eq!(plan.status.admission, Some(Admission::Send));
+        let message = ready(&plan).2;
+        assert!(
+            message.contains("which go on being signed and sent"),
+            "{message}"
+        );
+        leaving = closing(after(leaving, &plan), counted(12, &[]));
+        // As a deletion in the foreground does.
+        leaving.keys.clear();
+    }
+}
+
+#[test]
 fn a_domain_that_leaves_sends_nothing_that_does_not_verify() {
     let before = plan(&verified(KeyState::Active, true), at(0));
     let mut leaving = after(verified(KeyState::Active, true), &before);

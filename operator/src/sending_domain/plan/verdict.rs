@@ -489,7 +489,9 @@ fn all_well(observation: &Observation, advanced: &[Life]) -> Fact {
 
 /// What relays do with the domain's mail. Once it is sent it goes on being sent for as long as
 /// nothing that decides is known to fail and a key signs whose record is not known to fail: neither
-/// an answer that does not come, nor a new key on its way, nor a sender's password stops it.
+/// an answer that does not come, nor a new key on its way, nor a sender's password stops it. Of a domain
+/// that is being deleted the key alone counts: its records may go before its last mail has, and mail that
+/// is held then would be held until it bounces.
 fn admission(
     observation: &Observation,
     advanced: &[Life],
@@ -499,8 +501,9 @@ fn admission(
     if ready == Status::True {
         return Admission::Send;
     }
-    // Whose Secrets went before it while it is being deleted, it signs with what relays have.
-    let kept = observation.closing.is_some() && observation.keys.is_empty();
+    let leaving = observation.closing.is_some();
+    // Where its Secrets went before it, it signs with what relays have.
+    let kept = leaving && observation.keys.is_empty();
     let signs = kept
         || observation.keys.iter().zip(advanced).any(|(key, life)| {
             let failing = key
@@ -509,11 +512,11 @@ fn admission(
                 .is_some_and(|finding| fails(finding.state));
             life.state == KeyState::Active && !failing
         });
-    let failed = deciding(observation, checks)
-        .into_iter()
-        .any(|fact| fact.status == Status::False && fact.type_ != types::DKIM_VERIFIED);
+    let mut deciding = deciding(observation, checks).into_iter();
+    let failed =
+        deciding.any(|fact| fact.status == Status::False && fact.type_ != types::DKIM_VERIFIED);
     let sent_before = observation.previous.admission == Some(Admission::Send);
-    if sent_before && signs && !failed && observation.rival.is_none() {
+    if sent_before && signs && (leaving || !failed) && observation.rival.is_none() {
         return Admission::Send;
     }
     match observation.spec.unverified {

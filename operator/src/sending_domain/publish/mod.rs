@@ -3,8 +3,9 @@
 //!
 //! Flow: after a fresh look at DNS, [`sync`] compares what is wanted ([`wanted`]) with what has been
 //! published (`status.published`) and seen, and hands the difference to external-dns ([`endpoint`])
-//! or a name server ([`rfc2136`]). [`show`] puts the outcome into the status. [`farewell()`] serves
-//! objects that are being deleted.
+//! or a name server ([`rfc2136`]). [`show`] puts the outcome into the status. Of an object that is being
+//! deleted, [`keep`] sees to it that what is published stays until its mail has left, and [`farewell()`]
+//! takes it out.
 //!
 //! Guarantees: `Published` is True only for records that the look itself has found. At rest nobody
 //! is asked and nothing is written. A deletion waits for the name server at most [`farewell::PATIENCE`], then
@@ -182,6 +183,36 @@ pub fn show(plan: &mut Plan, observation: &Observation, outcome: Option<Outcome>
     let condition = conditions::merge(previous, &[fact], observation.generation, now);
     plan.status.conditions.extend(condition);
     plan.status.published = published;
+}
+
+/// Keeps what has been published of a domain that is being deleted and whose mail is on its way. A
+/// DNSEndpoint that is gone, by hand or, as a deletion in the foreground has it, before its owner, is made
+/// again as it was: external-dns would take out what the mail is verified by.
+///
+/// # Errors
+///
+/// When the API server does not answer.
+pub async fn keep(
+    domain: &SendingDomain,
+    observation: &Observation,
+    plan: &mut Plan,
+    ctx: &Context,
+) -> Result<(), Error> {
+    let handed = observation.previous.published.as_ref();
+    let Some(handed) = handed.filter(|handed| handed.dns_endpoint.is_some()) else {
+        show_again(plan, observation);
+        return Ok(());
+    };
+    let work = Work {
+        domain,
+        observation,
+        plan,
+        wanted: &handed.records,
+        ctx,
+    };
+    let outcome = work.by_endpoint().await?;
+    show(plan, observation, Some(outcome), ctx.now());
+    Ok(())
 }
 
 /// Puts into the status of `plan` what was there before: nothing has been looked at anew.
