@@ -37,7 +37,7 @@ const RETRY_ORDER: &str = "[self.initial, self.maximum].exists(d, !d.matches('^(
     validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name must be at most 40 characters, so that the names of its pods and Secrets fit"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')").message("metadata.name must be lower-case letters, digits and inner hyphens and begin with a letter, since its Service is named after it"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
-    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas"),
     printcolumn(name = "Ready pods", type_ = "integer", json_path = ".status.readyReplicas"),
     printcolumn(name = "Queued", type_ = "integer", json_path = ".status.queue.queued"),
     printcolumn(name = "Oldest", type_ = "string", json_path = ".status.queue.oldestDue"),

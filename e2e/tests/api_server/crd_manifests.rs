@@ -6,10 +6,13 @@
 
 use std::{fs, path::Path};
 
-use kube::Client;
+use kube::{
+    Client,
+    api::{GetParams, Patch, PatchParams},
+};
 use postrider_crds::{RelayPool, SendingDomain, SuppressionList};
 use postrider_e2e::cluster::{ApiServer, wait_for};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::strict;
 
@@ -43,7 +46,7 @@ pub(crate) async fn define(client: &Client) {
 async fn get(client: &Client, rest: &str) -> Result<Value, kube::Error> {
     let url = format!("/apis/postrider.dev/v1alpha1/namespaces/default/{rest}");
     let mut request = kube::core::Request::new("")
-        .get("x", &kube::api::GetParams::default())
+        .get("x", &GetParams::default())
         .expect("a request");
     *request.uri_mut() = url.parse().expect("a URI");
     client.request(request).await
@@ -140,8 +143,8 @@ async fn a_fresh_object_is_unobserved_and_scales() {
         .expect("its scale");
     assert_eq!(scale["spec"]["replicas"], 1);
     let pools: kube::Api<RelayPool> = kube::Api::namespaced(client.clone(), "default");
-    let patch = kube::api::Patch::Merge(serde_json::json!({"spec": {"replicas": 5}}));
-    let params = kube::api::PatchParams::default();
+    let patch = Patch::Merge(json!({"spec": {"replicas": 5}}));
+    let params = PatchParams::default();
     pools
         .patch_scale("fresh", &params, &patch)
         .await
@@ -151,13 +154,13 @@ async fn a_fresh_object_is_unobserved_and_scales() {
 }
 
 #[tokio::test]
-async fn kinds_have_their_short_names_category_and_columns() {
+async fn kinds_have_their_short_names_and_category() {
     let (_server, client) = with_definitions().await;
     // Discovery lags behind serving.
     let bound = std::time::Duration::from_secs(30);
     let found: Value = wait_for("discovery", bound, "-", async || {
         let request = kube::core::Request::new("/apis/postrider.dev")
-            .get("v1alpha1", &kube::api::GetParams::default())
+            .get("v1alpha1", &GetParams::default())
             .expect("a request");
         let found: Value = client.request(request).await?;
         let names = found["resources"].as_array().into_iter().flatten();
@@ -179,8 +182,96 @@ async fn kinds_have_their_short_names_category_and_columns() {
         assert_eq!(kind["shortNames"][0], short);
         assert_eq!(kind["categories"][0], "mail");
     }
-    for crd in postrider_crds::custom_resource_definitions() {
-        let columns = crd.spec.versions[0].additional_printer_columns.clone();
-        assert_eq!(columns.expect("columns")[0].name, "Ready");
+}
+
+#[tokio::test]
+async fn columns_show_what_their_names_say() {
+    let (_server, client) = with_definitions().await;
+    let ready = json!([{"type": "Ready", "status": "False", "reason": "R", "message": "why not",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    let key = |selector: &str| {
+        json!({"selector": selector, "algorithm": "Ed25519", "secret": "s", "state": "Active",
+            "since": "2026-01-01T00:00:00Z"})
+    };
+    // No number twice, so that each shows where it comes from.
+    for (kind, spec, status, columns) in [
+        (
+            "SendingDomain",
+            json!({"domain": "shop.example", "poolRef": {"name": "default"}}),
+            json!({"records": [], "dkim":
+                {"active": [key("pr-1")], "pending": [key("pr-2")], "retiring": []}}),
+            [
+                ("Name", json!("x")),
+                ("Ready", json!("False")),
+                ("Domain", json!("shop.example")),
+                ("Selectors", json!("pr-1")),
+                ("Message", json!("why not")),
+            ]
+            .as_slice(),
+        ),
+        (
+            "RelayPool",
+            json!({"hostname": "mail.shop.example", "replicas": 5}),
+            json!({"replicas": 4, "readyReplicas": 3, "members": [], "queue":
+                {"queued": 9, "due": 2, "deferred": 6, "suspended": 0, "held": 1, "oldestDue": "7m"}}),
+            [
+                ("Name", json!("x")),
+                ("Ready", json!("False")),
+                ("Desired", json!(5)),
+                ("Ready pods", json!(3)),
+                ("Queued", json!(9)),
+                ("Oldest", json!("7m")),
+            ]
+            .as_slice(),
+        ),
+        (
+            "SuppressionList",
+            json!({}),
+            json!({"entries": 8, "pools": []}),
+            [
+                ("Name", json!("x")),
+                ("Ready", json!("False")),
+                ("Entries", json!(8)),
+                ("Message", json!("why not")),
+            ]
+            .as_slice(),
+        ),
+    ] {
+        let mut status = status;
+        status["conditions"] = ready.clone();
+        let mut found = shown(&client, kind, spec, status).await;
+        let (age, _) = found.pop().expect("columns");
+        assert_eq!(age, "Age");
+        let found: Vec<_> = found.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
+        assert_eq!(found, columns, "{kind}");
     }
+}
+
+/// Columns and cells of the table that the API server makes of one object, as kubectl asks for it.
+async fn shown(client: &Client, kind: &str, spec: Value, status: Value) -> Vec<(String, Value)> {
+    let object = json!({"apiVersion": "postrider.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": "x"}, "spec": spec});
+    strict::create(client, &object, "").await.expect(kind);
+    let plural = format!("{}s", kind.to_lowercase());
+    let all = format!("/apis/postrider.dev/v1alpha1/namespaces/default/{plural}");
+    let patch = Patch::Merge(json!({"status": status}));
+    let request = kube::core::Request::new(all.as_str());
+    let request = request.patch_subresource("status", "x", &PatchParams::default(), &patch);
+    let patched: Result<Value, _> = client.request(request.expect("a request")).await;
+    patched.expect(kind);
+    let request = kube::core::Request::new(all);
+    let mut request = request.get("x", &GetParams::default()).expect("a request");
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io".parse();
+    let headers = request.headers_mut();
+    headers.insert("accept", accept.expect("a header"));
+    let table: Value = client.request(request).await.expect("a table");
+    let columns = table["columnDefinitions"].as_array().expect("columns");
+    let cells = table["rows"][0]["cells"].as_array().expect("cells");
+    assert_eq!(columns.len(), cells.len());
+    let name = |column: &Value| column["name"].as_str().expect("a name").to_owned();
+    columns
+        .iter()
+        .map(name)
+        .zip(cells.iter().cloned())
+        .collect()
 }
