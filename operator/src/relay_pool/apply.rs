@@ -120,8 +120,14 @@ async fn write_children(ctx: &Context, seen: &Observation, plan: &Plan) -> Resul
     let (stores, children) = (&ctx.stores, &plan.children);
     let mut documents = Tally::default();
     documents.note(write(ctx, &stores.config_maps, &namespace, &children.config_map).await);
-    for secret in keyring::secrets(seen, &children.keyrings) {
-        documents.note(write_keyring(ctx, &observe::key(&seen.pool), &secret).await);
+    let shards = children.keyrings.iter();
+    for (shard, secret) in shards.zip(keyring::secrets(seen, &children.keyrings)) {
+        let pool = observe::key(&seen.pool);
+        let written = write_keyring(ctx, &pool, &secret).await;
+        if written.is_err() {
+            ctx.loaded.set_unwritten(&pool, *shard);
+        }
+        documents.note(written);
     }
     for secret in &children.secrets {
         documents.note(write(ctx, &stores.secrets, &namespace, secret).await);

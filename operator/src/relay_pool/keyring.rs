@@ -1,7 +1,7 @@
 //! The shards of a pool's keyring: which have to be rendered anew, and what all of them say. Pure.
 //!
-//! Promises: a shard is rendered when what is in it has changed, or its Secret has, and not because
-//! another one did. Shards that changed longest ago come first, and no more is rendered than may be
+//! Promises: a shard is rendered when what is in it has changed, or its Secret has, or it could not be
+//! written, and not because another one did. Shards that changed longest ago come first, and no more is rendered than may be
 //! written now; what has to wait stays as it was, in all that is said about it. No more than one
 //! document is in memory at a time: those of a large pool would be tens of MiB together.
 
@@ -39,6 +39,16 @@ pub struct Shard {
     pub(super) domains: BTreeMap<DomainName, RenderedDomain>,
     /// When it was rendered.
     pub(super) at: Timestamp,
+    /// Whether it could not be written.
+    pub(super) unwritten: bool,
+}
+
+impl Shard {
+    /// Whether what it is rendered from has the same `outline`, and its Secret is in the same `version`,
+    /// as when it was rendered.
+    fn is_as_rendered(&self, outline: u64, version: Option<&str>) -> bool {
+        !self.unwritten && self.outline == outline && self.version.as_deref() == version
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +96,7 @@ pub(super) fn keyrings(seen: &Observation) -> Keyrings {
         let outline = config::outline(parts, &seen.senders);
         let version = live.and_then(Secret::resource_version);
         match before.get(&shard) {
-            Some(known) if known.outline == outline && known.version == version => {
+            Some(known) if known.is_as_rendered(outline, version.as_deref()) => {
                 all.shards.insert(shard, known.clone());
             }
             known => stale.push(Stale {

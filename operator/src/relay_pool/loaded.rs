@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use postrider_crds::DomainName;
@@ -69,6 +69,16 @@ impl Loaded {
             .reports
             .retain(|name, _| now.members.contains_key(name));
         News::of_rendered(&before, now)
+    }
+
+    /// Takes note that what was rendered of a shard of the keyring could not be written.
+    pub fn set_unwritten(&self, pool: &PoolKey, shard: u32) {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        let state = pools.get_mut(pool);
+        let shard = state.and_then(|state| state.rendered.shards.get_mut(&shard));
+        if let Some(shard) = shard {
+            Arc::make_mut(shard).unwritten = true;
+        }
     }
 
     /// Takes note of a report; `None` when it is the same as the one before. A pod that is no

@@ -1,7 +1,10 @@
 //! The shards of the keyring: what each says, which are rendered anew, and which have to wait.
 
 use kube::ResourceExt as _;
-use postrider_operator::relay_pool::keyring::secrets;
+use postrider_operator::relay_pool::{
+    keyring::secrets,
+    loaded::{Loaded, PoolKey},
+};
 
 use super::*;
 
@@ -107,6 +110,32 @@ fn a_changed_domain_renders_its_shard_and_no_other() {
     // Its last domain goes: it is emptied.
     seen.domains.clear();
     assert_eq!(plan(&seen).children.keyrings.len(), 4);
+}
+
+#[test]
+fn what_could_not_be_written_is_rendered_again() {
+    let mut seen = running(2);
+    seen.domains = ["ada", "bob"].map(|name| served(name, 1, "Send")).to_vec();
+    let first = plan(&seen);
+    let pool = PoolKey {
+        namespace: "mail".into(),
+        name: "default".into(),
+    };
+    let loaded = Loaded::default();
+    loaded.set_rendered(&pool, first.rendered);
+    seen.state = loaded.state(&pool);
+    assert!(plan(&seen).children.keyrings.is_empty(), "being written");
+    let failed = first.children.keyrings[0];
+    loaded.set_unwritten(&pool, failed);
+    seen.state = loaded.state(&pool);
+    let again = plan(&seen);
+    assert_eq!(again.children.keyrings, [failed]);
+    loaded.set_rendered(&pool, again.rendered);
+    seen.state = loaded.state(&pool);
+    assert!(
+        plan(&seen).children.keyrings.is_empty(),
+        "once for a failure"
+    );
 }
 
 #[test]
