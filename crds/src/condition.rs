@@ -188,6 +188,8 @@ pub mod reasons {
     pub const FORBIDDEN: &str = "Forbidden";
     /// The rendered documents do not fit their objects.
     pub const TOO_LARGE: &str = "TooLarge";
+    /// An object that the pool depends on has a form that this operator does not know.
+    pub const OBJECT_UNREADABLE: &str = "ObjectUnreadable";
     /// A member that has joined was given the standing orders of the others.
     pub const ORDERS_HANDED_ON: &str = "OrdersHandedOn";
     /// Volumes of former members are kept.

@@ -3,8 +3,9 @@
 //! Guarantees: controllers read these and never list. A change wakes whoever depends on the object
 //! ([`triggers`]); after a watch had to start over, everything is woken, since what was missed is
 //! not known. Who depends on what is found by indexes over the caches ([`Index`]), so that neither a
-//! change nor a reconciliation looks at all objects. An object that cannot be decoded is skipped with a log line: the last good version
-//! of it stays until the watch starts over. It cannot stop a watch. Secrets nobody here reads are not even listed.
+//! change nor a reconciliation looks at all objects. An object that cannot be decoded is skipped with a log
+//! line: the last good version of it stays until the watch starts over, and that it is there is known for
+//! longer ([`Undecodables`]). It cannot stop a watch. Secrets nobody here reads are not even listed.
 
 mod cache;
 mod domain;
@@ -12,6 +13,7 @@ mod index;
 pub mod keys;
 mod packed;
 mod triggers;
+mod undecodable;
 
 use std::{collections::BTreeSet, fmt::Debug, pin::pin, sync::Arc};
 
@@ -26,7 +28,6 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource,
-    core::DeserializeGuard,
     runtime::{
         WatchStreamExt as _,
         reflector::{self, ObjectRef, Store, store::Writer},
@@ -48,6 +49,8 @@ use domain::DomainCache;
 pub use domain::KeptDomain;
 pub use index::{Index, Term};
 use keys::Keys;
+use undecodable::{Guard, Invalid, UndecodablesWriter};
+pub use undecodable::{Undecodable, Undecodables};
 
 /// Caches of a scope.
 const KINDS: usize = 11;
@@ -68,6 +71,10 @@ pub struct Stores {
     pub domains: Store<KeptDomain>,
     /// SuppressionLists.
     pub lists: Store<SuppressionList>,
+    /// SuppressionLists that are there and cannot be decoded.
+    pub undecodable_lists: Undecodables,
+    /// The same of SendingDomains.
+    pub undecodable_domains: Undecodables,
     /// SendingDomains by domain, pool and sender.
     pub domains_by: Index<KeptDomain>,
     /// Secrets that are no DKIM keys, as [`kept`].
@@ -140,6 +147,8 @@ impl Stores {
             ),
             domains,
             lists,
+            undecodable_lists: Undecodables::default(),
+            undecodable_domains: Undecodables::default(),
             secrets_by: Index::new(secrets.clone(), index::of_secret, index::holds_for_secret),
             secrets,
             keys: Keys::default(),
@@ -238,22 +247,21 @@ impl Watches {
         let domains = DomainCache::new(writers.domains, &self.stores.domains_by);
         let others = Cache::indexed(writers.secrets, &self.stores.secrets_by);
         let secret_cache = SecretCache::new(self.stores.keys.clone(), others);
-        tasks.spawn(self.watch(
-            Cache::from(writers.pools),
-            fill,
-            all.clone(),
-            triggers::of_pool,
-        ));
-        tasks.spawn(self.watch(domains, fill, all.clone(), triggers::of_domain));
-        tasks.spawn(self.watch(
-            Cache::from(writers.lists),
-            fill,
-            all.clone(),
-            triggers::of_list,
-        ));
-        tasks.spawn(self.watch(secret_cache, fill, secrets, triggers::of_secret));
+        let (pools, lists) = (Cache::from(writers.pools), Cache::from(writers.lists));
+        let nobody_asks = Undecodables::default;
+        let of_pools = (nobody_asks(), triggers::of_pool as Dependants<_>);
+        tasks.spawn(self.watch(pools, fill, all.clone(), of_pools));
+        let of_domains = self.stores.undecodable_domains.clone();
+        let of_domains = (of_domains, triggers::of_domain as Dependants<_>);
+        tasks.spawn(self.watch(domains, fill, all.clone(), of_domains));
+        let of_lists = self.stores.undecodable_lists.clone();
+        let of_lists = (of_lists, triggers::of_list as Dependants<_>);
+        tasks.spawn(self.watch(lists, fill, all.clone(), of_lists));
+        let of_secrets = (nobody_asks(), triggers::of_secret as Dependants<_>);
+        tasks.spawn(self.watch(secret_cache, fill, secrets, of_secrets));
         let config_maps = Cache::from(writers.config_maps);
-        tasks.spawn(self.watch(config_maps, fill, all, triggers::of_config_map));
+        let of_config_maps = (nobody_asks(), triggers::of_config_map as Dependants<_>);
+        tasks.spawn(self.watch(config_maps, fill, all, of_config_maps));
         tasks.spawn(self.children(writers.pods, fill));
         tasks.spawn(self.children(writers.stateful_sets, fill));
         tasks.spawn(self.children(writers.services, fill));
@@ -278,7 +286,8 @@ impl Watches {
             + 'static,
     {
         let of_pools = watcher::Config::default().labels(POOL_LABEL);
-        self.watch(Cache::from(writer), fill, of_pools, triggers::of_child)
+        let dependants = (Undecodables::default(), triggers::of_child as Dependants<_>);
+        self.watch(Cache::from(writer), fill, of_pools, dependants)
     }
 
     fn watch<K>(
@@ -286,7 +295,7 @@ impl Watches {
         mut cache: impl Keeps<K>,
         fill: &sync::watch::Sender<usize>,
         config: watcher::Config,
-        dependants: Dependants<K>,
+        (undecodable, dependants): (Undecodables, Dependants<K>),
     ) -> impl Future<Output = ()> + Send + 'static
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -297,12 +306,13 @@ impl Watches {
             + Sync
             + 'static,
     {
-        let api: Api<DeserializeGuard<K>> = match &self.namespace {
+        let api: Api<Guard<K>> = match &self.namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
         let (stores, queues) = (self.stores.clone(), self.queues.clone());
         let mut unfilled = Some(fill.clone());
+        let mut undecodable = UndecodablesWriter::new(undecodable);
         async move {
             let mut events = pin!(watcher(api, config).default_backoff());
             while let Some(event) = events.next().await {
@@ -313,10 +323,18 @@ impl Watches {
                         continue;
                     }
                 };
-                let Some(event) = decoded(event) else {
-                    continue;
+                undecodable.apply(&event);
+                let event = match decoded(event) {
+                    Ok(event) => event,
+                    Err(namespace) => {
+                        for trigger in triggers::of_undecodable(&namespace, &stores) {
+                            queues.send(trigger).await;
+                        }
+                        continue;
+                    }
                 };
                 let change = cache.apply(&event);
+                undecodable.decoded(&event);
                 if matches!(event, Event::InitDone)
                     && let Some(fill) = unfilled.take()
                 {
@@ -333,29 +351,32 @@ impl Watches {
 /// Who depends on a changed object.
 type Dependants<K> = fn(&K, Change, &Stores) -> BTreeSet<Trigger>;
 
-/// `event` with its object, without what nobody reads; `None` when the object is undecodable.
-fn decoded<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
+/// `event` with its object, without what nobody reads; of an object that is undecodable, its
+/// namespace.
+fn decoded<K: Resource<DynamicType = ()>>(event: Event<Guard<K>>) -> Result<Event<K>, String> {
     match event {
-        Event::Init => Some(Event::Init),
-        Event::InitDone => Some(Event::InitDone),
+        Event::Init => Ok(Event::Init),
+        Event::InitDone => Ok(Event::InitDone),
         Event::Apply(guard) => usable(guard).map(Event::Apply),
         Event::InitApply(guard) => usable(guard).map(Event::InitApply),
         Event::Delete(guard) => usable(guard).map(Event::Delete),
     }
 }
 
-fn usable<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Option<K> {
+fn usable<K: Resource<DynamicType = ()>>(guard: Guard<K>) -> Result<K, String> {
     match guard.0 {
         Ok(mut object) => {
             cache::trim(&mut object);
-            Some(object)
+            Ok(object)
         }
-        Err(invalid) => {
-            let name = invalid.metadata.name.unwrap_or_default();
-            let namespace = invalid.metadata.namespace.unwrap_or_default();
+        Err(Invalid {
+            metadata, error, ..
+        }) => {
+            let name = metadata.name.as_deref().unwrap_or_default();
+            let namespace = metadata.namespace.unwrap_or_default();
             let kind = K::kind(&());
-            tracing::warn!(%kind, namespace, name, error = invalid.error, "object skipped");
-            None
+            tracing::warn!(%kind, namespace, name, error, "object skipped");
+            Err(namespace)
         }
     }
 }

@@ -38,3 +38,5 @@ mod refusal_world;
 mod strict;
 #[cfg(test)]
 mod the_lease_is_given_up_at_a_signal_and_ends_who_loses_it;
+#[cfg(test)]
+mod what_cannot_be_decoded_is_not_gone;

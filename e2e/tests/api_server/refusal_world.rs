@@ -28,13 +28,16 @@ use crate::{
 pub(crate) const BOUND: Duration = Duration::from_secs(300);
 /// The name of the one quota.
 const QUOTA: &str = "few";
+/// The chart with one namespace to work in.
+const CHART: &str = include_str!("../../../charts/postrider/tests/golden/one_namespace.yaml");
 /// Who the operator is.
 const USER: &str = "postrider-operator";
 
 pub(crate) struct World {
     pub(crate) client: Client,
     log: PathBuf,
-    _operator: Running,
+    operator: Option<Running>,
+    host: u8,
     pub(crate) server: ApiServer,
 }
 
@@ -53,18 +56,19 @@ impl Told {
 }
 
 impl World {
-    /// An operator that may do all it needs but write PodDisruptionBudgets; `host` is the last octet of its
+    /// An operator that may do what the chart lets it do but write PodDisruptionBudgets; `host` is the last octet of its
     /// address.
     pub(crate) async fn start(host: u8) -> Self {
         let server = ApiServer::start().await.expect("an API server");
         let client = server.client().await.expect("a client");
         define(&client).await;
-        let all = json!({"apiGroups": ["", "apps", "events.k8s.io", "externaldns.k8s.io",
-            "postrider.dev"], "resources": ["*"], "verbs": ["*"]});
-        let budgets = json!({"apiGroups": ["policy"], "resources": ["*"],
-            "verbs": ["get", "list", "watch"]});
+        let mut rules = rules_of_chart();
+        let budgets = rules
+            .iter_mut()
+            .find(|rule| rule["apiGroups"][0] == "policy");
+        budgets.expect("a rule")["verbs"] = json!(["get", "list", "watch"]);
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-            "metadata": {"name": USER}, "rules": [all, budgets]});
+            "metadata": {"name": USER}, "rules": rules});
         strict::create(&client, &role, "").await.expect("a role");
         let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
             "metadata": {"name": USER},
@@ -74,34 +78,46 @@ impl World {
             .await
             .expect("a binding");
         let log = server.dir().join("operator.log");
-        let kubeconfig = server.dir().join("operator.kubeconfig");
-        let kubeconfig = acting_as(server.kubeconfig(), USER, kubeconfig);
+        let mut world = Self {
+            client,
+            log,
+            operator: None,
+            host,
+            server,
+        };
+        world.start_operator();
+        world
+    }
+
+    /// Ends the operator.
+    pub(crate) fn stop_operator(&mut self) {
+        self.operator = None;
+    }
+
+    /// Starts the operator.
+    pub(crate) fn start_operator(&mut self) {
+        let log = File::options().create(true).append(true).open(&self.log);
+        let kubeconfig = self.server.dir().join("operator.kubeconfig");
+        let kubeconfig = acting_as(self.server.kubeconfig(), USER, kubeconfig);
         let operator = Running::start(
             Command::new(programs::built("postrider-operator"))
                 .args(["--relay-image=relay:1", "--watch-namespace=default"])
                 // Nobody answers there.
                 .args(["--resolver", "127.0.0.1:9"])
-                .arg(format!("--metrics-address={}:9090", loopback(host)))
+                .arg(format!("--metrics-address={}:9090", loopback(self.host)))
                 .env("KUBECONFIG", kubeconfig.expect("written"))
                 // The log is read.
                 .env("NO_COLOR", "1")
-                .stderr(File::create(&log).expect("a log")),
+                .stderr(log.expect("a log")),
         );
-        Self {
-            client,
-            log,
-            _operator: operator,
-            server,
-        }
+        self.operator = Some(operator);
     }
 
-    /// Gives the operator every right in its namespace.
+    /// Gives the operator all the rights that it has by the chart.
     pub(crate) async fn give_all_rights(&self) {
         let roles: Api<Role> = Api::default_namespaced(self.client.clone());
         let mut role = roles.get(USER).await.expect("a role");
-        for rule in role.rules.iter_mut().flatten() {
-            rule.verbs = vec!["*".into()];
-        }
+        role.rules = serde_json::from_value(rules_of_chart().into()).expect("rules");
         let given = roles.replace(USER, &PostParams::default(), &role).await;
         given.expect("more rights");
     }
@@ -292,4 +308,14 @@ impl World {
         let deleted = quotas.delete(QUOTA, &DeleteParams::default()).await;
         deleted.expect("deleted");
     }
+}
+
+/// What the operator may do by the chart in a namespace that it works in.
+fn rules_of_chart() -> Vec<Value> {
+    let mut objects = strict::documents(CHART).into_iter();
+    let role = |object: &Value| {
+        object["kind"] == "Role" && object["metadata"]["namespace"] != "postrider-system"
+    };
+    let role = objects.find(role).expect("a Role");
+    role["rules"].as_array().expect("rules").clone()
 }

@@ -1,9 +1,10 @@
 //! The shards of a pool's keyring: which have to be rendered anew, and what all of them say. Pure.
 //!
 //! Promises: a shard is rendered when what is in it has changed, or its Secret has, or it could not be
-//! written, and not because another one did. Shards that changed longest ago come first, and no more is rendered than may be
-//! written now; what has to wait stays as it was, in all that is said about it. No more than one
-//! document is in memory at a time: those of a large pool would be tens of MiB together.
+//! written, and not because another one did. One that holds a domain nobody here can decode stays as it is.
+//! Shards that changed longest ago come first, and no more is rendered than may be written now; what has to
+//! wait stays as it was, in all that is said about it. No more than one document is in memory at a time:
+//! those of a large pool would be tens of MiB together.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -41,13 +42,37 @@ pub struct Shard {
     pub(super) at: Timestamp,
     /// Whether it could not be written.
     pub(super) unwritten: bool,
+    /// Whether relays keep what they have of it, whatever should be in it.
+    pub(super) kept: bool,
 }
 
 impl Shard {
+    /// One that stays as it is in `live`. What was `known` of it is no less true for that.
+    fn kept(known: Option<&Arc<Self>>, live: &Secret, now: Timestamp) -> Self {
+        let known = known.map(|known| known.as_ref().clone());
+        let unknown = || Self {
+            digest: digest_in(live).map(str::to_owned),
+            at: now,
+            ..Self::default()
+        };
+        Self {
+            kept: true,
+            ..known.unwrap_or_else(unknown)
+        }
+    }
+
+    /// Whether [`Self::domains`] are all that relays have of it.
+    pub(super) fn tells_all(&self) -> bool {
+        !self.too_large && !self.kept
+    }
+
     /// Whether what it is rendered from has the same `outline`, and its Secret is in the same `version`,
     /// as when it was rendered.
     fn is_as_rendered(&self, outline: u64, version: Option<&str>) -> bool {
-        !self.unwritten && self.outline == outline && self.version.as_deref() == version
+        !self.unwritten
+            && !self.kept
+            && self.outline == outline
+            && self.version.as_deref() == version
     }
 }
 
@@ -95,6 +120,11 @@ pub(super) fn keyrings(seen: &Observation) -> Keyrings {
         }
         let outline = config::outline(parts, &seen.senders);
         let version = live.and_then(Secret::resource_version);
+        if let Some(live) = live.filter(|_| seen.undecodable.shards.contains(&shard)) {
+            let kept = Shard::kept(before.get(&shard), live, seen.now);
+            all.shards.insert(shard, Arc::new(kept));
+            continue;
+        }
         match before.get(&shard) {
             Some(known) if known.is_as_rendered(outline, version.as_deref()) => {
                 all.shards.insert(shard, known.clone());
@@ -165,10 +195,15 @@ impl Stale<'_> {
         (shard, text.len())
     }
 
-    /// The digest of the document in force: what is cached of it.
+    /// The digest of the document in force.
     fn live_digest(&self) -> Option<&str> {
-        std::str::from_utf8(first_value(self.live?)?).ok()
+        digest_in(self.live?)
     }
+}
+
+/// The digest of the document that `live` holds: what is cached of it.
+fn digest_in(live: &Secret) -> Option<&str> {
+    std::str::from_utf8(first_value(live)?).ok()
 }
 
 impl Keyrings {

@@ -12,7 +12,10 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolumeClaim, Pod, Secret},
 };
 use kube::{Resource, ResourceExt as _, runtime::reflector::Store};
-use postrider_crds::{RelayPool, SendingDomain, relay_config::Credentials};
+use postrider_crds::{
+    RelayPool, SendingDomain,
+    relay_config::{Credentials, KEYRING_SHARDS, shard_of},
+};
 
 use super::{
     QueueWritten,
@@ -29,7 +32,7 @@ use crate::{
     keys::DkimKey,
     names::{POOL_LABEL, SUPPRESSION_SHARD_LABEL},
     refusal::Refusal,
-    stores::{self, Term},
+    stores::{self, Term, Undecodable},
 };
 
 /// All that a pool's plan depends on.
@@ -61,6 +64,8 @@ pub struct Observation {
     pub credentials: Credentials,
     /// Names of the SuppressionLists that exist.
     pub lists: BTreeSet<String>,
+    /// What the pool depends on and nobody here can decode.
+    pub undecodable: Unread,
     /// The certificates.
     pub certificates: Certificates,
     /// What DNS says of the names given in EHLO and of the egress addresses.
@@ -73,6 +78,64 @@ pub struct Observation {
     pub allowance: usize,
     /// The depth of the queue as it was last written to the status.
     pub queue_written: Option<QueueWritten>,
+}
+
+/// What a pool depends on that is there and cannot be decoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Kind, name and what is wrong, of each.
+    pub objects: Vec<(&'static str, String, String)>,
+    /// Shards of the keyring that hold domains of which no version is known.
+    pub shards: BTreeSet<u32>,
+    /// The Secrets of these domains' senders.
+    senders: BTreeSet<String>,
+    /// Names of lists.
+    lists: BTreeSet<String>,
+}
+
+impl Unread {
+    fn of(ctx: &Context, pool: &RelayPool, namespace: &str) -> Self {
+        let mut unread = Self::default();
+        let named = |list: &Undecodable| {
+            let mut lists = pool.spec.suppression_lists.iter();
+            lists.any(|l| l.name == list.name)
+        };
+        for list in ctx.stores.undecodable_lists.of(namespace) {
+            if named(&list) {
+                unread.lists.insert(list.name.clone());
+                unread.note("SuppressionList", list.name, list.error);
+            }
+        }
+        let pool = pool.name_any();
+        for domain in ctx.stores.undecodable_domains.of(namespace) {
+            if domain.pool.as_ref().is_some_and(|of| *of != pool) {
+                continue;
+            }
+            // While the last good version is in the cache, that is what counts.
+            if stores::get(&ctx.stores.domains, namespace, &domain.name).is_none() {
+                match &domain.domain {
+                    Some(domain) => unread.shards.extend([shard_of(domain)]),
+                    None => unread.shards.extend(0..KEYRING_SHARDS),
+                }
+                unread.senders.extend(domain.senders);
+            }
+            unread.note("SendingDomain", domain.name, domain.error);
+        }
+        unread
+    }
+
+    /// This, and all that has to stay for the sake of `earlier`: between two looks an object may have been
+    /// decoded.
+    fn after(mut self, earlier: Self) -> Self {
+        self.shards.extend(earlier.shards);
+        self.senders.extend(earlier.senders);
+        self.lists.extend(earlier.lists);
+        self
+    }
+
+    fn note(&mut self, kind: &'static str, name: String, error: String) {
+        self.objects.push((kind, name, error));
+    }
 }
 
 /// Namespace and name of `pool`.
@@ -95,17 +158,24 @@ pub fn observe(
     let key = key(&pool);
     let PoolKey { namespace, name } = &key;
     let pool_term = Term::Pool(name.clone());
+    let unread = Unread::of(ctx, &pool, namespace);
     let named: Vec<_> = ctx.stores.domains_with(namespace, &pool_term).collect();
     let served = domains::served(name, &named);
     let secret = |name: &str| stores::get(&ctx.stores.secrets, namespace, name);
-    let senders = credentials::senders(credentials::named(&served), secret);
+    let lists = in_namespace(&ctx.stores.lists, namespace);
+    // Once more, after the caches: they may have let go of one since.
+    let undecodable = Unread::of(ctx, &pool, namespace).after(unread);
+    let mut logins = credentials::named(&served);
+    logins.extend(undecodable.senders.iter().map(String::as_str));
+    let senders = credentials::senders(logins, secret);
     let credentials = ctx.verifiers.credentials(namespace, &senders, secret);
     let secrets = ctx.stores.secrets_by.find(namespace, &pool_term);
     let own = secrets.into_iter().filter(|secret| is_own(&pool, secret));
     let secrets = own.map(|secret| (secret.name_any(), secret)).collect();
     let mut keys: Vec<Arc<DkimKey>> = served.iter().flat_map(|d| usable_keys(ctx, d)).collect();
     keys.extend(kept_keys(name, &served, &keys, in_force));
-    let lists = in_namespace(&ctx.stores.lists, namespace);
+    let mut lists: BTreeSet<String> = lists.iter().map(|list| list.name_any()).collect();
+    lists.extend(undecodable.lists.iter().cloned());
     Observation {
         now: ctx.now(),
         image: RelayImage {
@@ -121,7 +191,8 @@ pub fn observe(
         domains: served,
         senders,
         credentials,
-        lists: lists.iter().map(|list| list.name_any()).collect(),
+        lists,
+        undecodable,
         certificates,
         look,
         hindered_pods,

@@ -2,7 +2,7 @@
 //!
 //! Promises: a document that does not fit its object leaves the one in force untouched. Keys of a
 //! suppression list are taken out of the pool's Secrets only when the pool no longer names the list
-//! or the list no longer exists.
+//! or the list no longer exists; one that cannot be decoded exists.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -135,6 +135,16 @@ pub(super) fn of_child<K: Resource<DynamicType = ()>>(
         .collect()
 }
 
+/// What cannot be decoded wakes every pool of its namespace, which says so: nobody knows who depends on it.
+pub(super) fn of_undecodable(namespace: &str, stores: &Stores) -> BTreeSet<Trigger> {
+    let inside = |pool: &RelayPool| pool.namespace().as_deref() == Some(namespace);
+    let pools = stores.pools.state_filter(inside);
+    let woken = pools.iter();
+    woken
+        .map(|pool| Trigger::Pool(namespace.to_owned(), pool.name_any()))
+        .collect()
+}
+
 fn dependants_of_pool(namespace: &str, pool: &str, stores: &Stores) -> BTreeSet<Trigger> {
     let named = Term::Pool(pool.to_owned());
     let domains = stores.domains_with(namespace, &named);

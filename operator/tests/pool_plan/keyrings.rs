@@ -1,6 +1,7 @@
 //! The shards of the keyring: what each says, which are rendered anew, and which have to wait.
 
 use kube::ResourceExt as _;
+use postrider_crds::relay_config::{layout, shard_of};
 use postrider_operator::relay_pool::{
     keyring::secrets,
     loaded::{Loaded, PoolKey},
@@ -136,6 +137,66 @@ fn what_could_not_be_written_is_rendered_again() {
         plan(&seen).children.keyrings.is_empty(),
         "once for a failure"
     );
+}
+
+#[test]
+fn the_shard_of_a_domain_that_nobody_can_decode_stays_as_it_is_and_ready_says_so() {
+    let mut seen = running(2);
+    seen.domains = ["ada", "bob"].map(|name| served(name, 1, "Send")).to_vec();
+    let first = plan(&seen);
+    stored(&mut seen, &first);
+    let ada = shard_of(&"ada.example".parse().unwrap());
+    let path = layout::keyring(ada);
+    let both = seen.domains.clone();
+    seen.domains.remove(0);
+    let emptied = plan(&seen);
+    assert!(
+        emptied.children.keyrings.contains(&ada),
+        "it counts as deleted"
+    );
+
+    seen.undecodable.shards = [ada].into();
+    let error = "unknown field `later`".to_owned();
+    let object = ("SendingDomain", "ada".to_owned(), error);
+    seen.undecodable.objects = vec![object];
+    let selector = "pr-1".parse().unwrap();
+    // Also after a restart, when nothing is known but the Secret.
+    for state in [seen.state.clone(), PoolState::default()] {
+        seen.state = state;
+        let mut seen = answering(seen.clone());
+        let kept = plan(&seen);
+        assert!(!kept.children.keyrings.contains(&ada));
+        let digest = |plan: &Plan| plan.rendered.documents.get(&path).cloned();
+        assert_eq!(digest(&kept), digest(&first));
+        let name = "ada.example".parse().unwrap();
+        seen.state.rendered = kept.rendered.clone();
+        assert!(
+            !seen.state.selector_released_everywhere(&name, &selector),
+            "who knows what relays have"
+        );
+        has(
+            &seen,
+            &[
+                "Ready=False/ObjectUnreadable",
+                "Stalled=True/ObjectUnreadable",
+            ],
+        );
+        let message = &kept.status.conditions[0].message;
+        assert!(
+            message.starts_with("SendingDomain ada is of a form"),
+            "{message}"
+        );
+        assert!(
+            message.contains("unknown field `later`; what relays"),
+            "{message}"
+        );
+
+        seen.undecodable = Unread::default();
+        seen.domains = both.clone();
+        let again = plan(&seen);
+        assert_eq!(digest(&again), digest(&first));
+        assert_eq!(again.children.keyrings, [ada], "looked at again");
+    }
 }
 
 #[test]

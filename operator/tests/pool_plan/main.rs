@@ -38,7 +38,7 @@ use postrider_operator::relay_pool::{
     dns::PoolLook,
     ehlo::EhloNames,
     loaded::{PodReport, PoolState, Rendered},
-    observe::Observation,
+    observe::{Observation, Unread},
     plan::{MAX_DOCUMENT, Plan, plan},
 };
 use postrider_operator::stores::kept;
@@ -85,6 +85,7 @@ fn bare(spec: Value) -> Observation {
             credentials: Vec::new(),
         },
         lists: ["global".to_owned()].into(),
+        undecodable: Unread::default(),
         certificates: Certificates {
             digests: BTreeMap::from([("tls/tls.crt".into(), "c1".into())]),
             renew_at: "2026-03-01T00:00:00Z".parse().unwrap(),

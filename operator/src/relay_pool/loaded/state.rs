@@ -125,7 +125,10 @@ impl PoolState {
     #[must_use]
     pub fn selector_released_everywhere(&self, domain: &DomainName, selector: &Selector) -> bool {
         let entry = self.rendered.domain(domain);
-        entry.is_none_or(|entry| !entry.selectors.contains(selector))
+        let shard = self.rendered.shards.get(&shard_of(domain));
+        // Of a shard that could not be rendered relays may have any selector.
+        shard.is_none_or(|shard| shard.tells_all())
+            && entry.is_none_or(|entry| !entry.selectors.contains(selector))
             && !self.rendered.documents.is_empty()
             && self.lagging(domain).is_empty()
     }

@@ -11,6 +11,7 @@ use super::members::{config_of, refused_of};
 use crate::{
     conditions::{Fact, Progress, Status},
     names,
+    refusal::cut,
     relay_pool::{certificates::Submission, loaded::Rendered, observe::Observation},
 };
 
@@ -121,6 +122,9 @@ impl View<'_> {
                 Progress::Stalled,
             );
         }
+        if let Some(unread) = self.unread() {
+            return (unread, Progress::Stalled);
+        }
         let find = |type_| facts.iter().find(|fact| fact.type_ == type_).cloned();
         let config = find(types::CONFIG_APPLIED).filter(|fact| fact.status != Status::True);
         if let Some(config) = config
@@ -154,6 +158,23 @@ impl View<'_> {
             fact(Status::True, reasons::READY, message),
             Progress::Settled,
         )
+    }
+
+    /// `Ready` of a pool that depends on what cannot be decoded.
+    fn unread(&self) -> Option<Fact> {
+        let (first, more) = self.seen.undecodable.objects.split_first()?;
+        let (kind, name, error) = first;
+        let more = match more.len() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let message = format!(
+            "{kind} {name}{more} is of a form that this operator does not know: {}; what relays have of it \
+             stays as it is; run an operator as new as the definitions, or change the object",
+            cut(error.clone())
+        );
+        let reason = reasons::OBJECT_UNREADABLE;
+        Some(Fact::new(types::READY, Status::False, reason, message))
     }
 
     /// `Ready` of a pool some of whose members do not accept mail, and what it waits for.
