@@ -36,27 +36,32 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [patch]
 - apiGroups: [postrider.dev]
   resources: [sendingdomains/status, relaypools/status, suppressionlists/status]
-  verbs: [get, patch, update]
+  verbs: [patch]
 # Children name their owner with blockOwnerDeletion, which some clusters guard by this right.
 - apiGroups: [postrider.dev]
-  resources: [sendingdomains/finalizers, relaypools/finalizers, suppressionlists/finalizers]
+  resources: [sendingdomains/finalizers, relaypools/finalizers]
   verbs: [update]
+# Certificates are replaced in the version they were read in, keys that are done with are deleted.
 - apiGroups: [""]
-  resources: [secrets, configmaps, services, serviceaccounts]
+  resources: [secrets]
   verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps, services, serviceaccounts]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [apps]
   resources: [statefulsets]
-  verbs: [get, list, watch, create, update, patch, delete]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, update, patch, delete]
+  verbs: [get, list, watch, create, patch]
 # Annotated, so that the kubelet refreshes the mounted configuration at once.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
+# Annotated with what a member has been told of standing orders.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 # Where spec.publish.dnsEndpoint hands records to external-dns.
 - apiGroups: [externaldns.k8s.io]
   resources: [dnsendpoints]
@@ -64,5 +69,5 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 # Events of a StatefulSet, its pods and its volumes are read while pods are missing or do not run.
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [list, create, patch]
+  verbs: [list, create]
 {{- end -}}
