@@ -201,6 +201,10 @@ fn reason(domain: &SendingDomain, admission: Admission) -> String {
         Admission::Send => return String::new(),
         Admission::Hold | Admission::Reject => {}
     }
+    // `Ready` has counts then, of relays that have loaded this very keyring: it would never come to rest.
+    if domain.metadata.deletion_timestamp.is_some() {
+        return "it is not verified, and its SendingDomain is being deleted".into();
+    }
     let conditions = domain.status.as_ref().map(|status| &status.conditions);
     let ready = conditions.and_then(|c| c.iter().find(|c| c.type_ == types::READY));
     let message = ready.map_or("", |ready| ready.message.as_str());
@@ -383,6 +387,23 @@ mod tests {
             (entry.intake, entry.admission, entry.keys.len()),
             (Intake::Closed, Admission::Send, 1)
         );
+    }
+
+    #[test]
+    fn what_is_left_of_a_deleted_domain_that_is_held_changes_no_keyring() {
+        let spec = json!({"domain": "example.com", "poolRef": {"name": "p"}});
+        let leaving = |message: &str| {
+            let status = json!({"admission": "Hold", "conditions": [{"type": "Ready",
+                "status": "False", "reason": "QueueNotEmpty", "message": message,
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+            let mut domain = domain("d", spec.clone(), status);
+            let deleted = jiff::Timestamp::UNIX_EPOCH.into();
+            Arc::make_mut(&mut domain).metadata.deletion_timestamp = Some(deleted);
+            only(domain, &[], &Senders::default())
+        };
+        let (counted, awaited) = (leaving("2 messages"), leaving("waiting for p-0"));
+        assert_eq!(counted, awaited);
+        assert!(counted.reason.contains("being deleted"));
     }
 
     #[test]
