@@ -26,6 +26,8 @@ pub mod types {
     pub const TLS_RPT_VERIFIED: &str = "TLSRPTVerified";
     /// SendingDomain: a DKIM key is on its way to sign.
     pub const ROTATING: &str = "Rotating";
+    /// SendingDomain: pools that it has left have mail of it; present only while True.
+    pub const MOVING: &str = "Moving";
     /// SendingDomain: the records that `spec.publish` asks for are in DNS.
     pub const PUBLISHED: &str = "Published";
     /// RelayPool: at least one member accepts mail.
@@ -118,13 +120,14 @@ pub mod reasons {
     pub const RECORDS_WITHDRAWN: &str = "RecordsWithdrawn";
     /// Published records could not be taken out of DNS.
     pub const RECORDS_LEFT: &str = "RecordsLeft";
-    /// A SendingDomain that is being deleted still has mail in the queues of its pool.
+    /// A SendingDomain that is being deleted still has mail in the queues of its pools, or one that
+    /// names another pool now in those of the pool it named before.
     pub const QUEUE_NOT_EMPTY: &str = "QueueNotEmpty";
-    /// It is not known yet what mail of a SendingDomain that is being deleted is queued.
+    /// It is not known yet what mail of such a SendingDomain is queued.
     pub const QUEUE_UNKNOWN: &str = "QueueUnknown";
-    /// A SendingDomain that is being deleted has no more mail in the queues of its pool.
+    /// No more mail of such a SendingDomain is in the queues of the pool.
     pub const QUEUE_EMPTY: &str = "QueueEmpty";
-    /// A SendingDomain went although mail of it may be in the queues of its pool.
+    /// A pool is given up by such a SendingDomain although mail of it may be in its queues.
     pub const QUEUE_LEFT: &str = "QueueLeft";
     /// The named pool does not exist.
     pub const POOL_NOT_FOUND: &str = "PoolNotFound";

@@ -58,7 +58,8 @@ pub struct SendingDomainSpec {
     /// The domain in From addresses: lower-case A-labels. Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf").message("domain is immutable; delete this SendingDomain and create another"))]
     pub domain: DomainName,
-    /// The RelayPool, in the same namespace, that sends the domain's mail.
+    /// The RelayPool, in the same namespace, that sends the domain's mail. Changed, the pool it named
+    /// before takes no more of it and sends what it has; status.pools tells when that is done.
     pub pool_ref: PoolRef,
     /// Where receivers send bounces to. Default: bounce.<domain>.
     #[serde(default, skip_serializing_if = "Option::is_none")]

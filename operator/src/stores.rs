@@ -333,6 +333,7 @@ impl Watches {
                         continue;
                     }
                 };
+                let before = cache.before(&event);
                 let change = cache.apply(&event);
                 undecodable.decoded(&event);
                 if matches!(event, Event::InitDone)
@@ -340,7 +341,10 @@ impl Watches {
                 {
                     fill.send_modify(|count| *count += 1);
                 }
-                for trigger in woken_by(&event, change, &stores, dependants) {
+                let mut woken = woken_by(&event, change, &stores, dependants);
+                // Who depended on it has to learn that nothing is to be had of it any more.
+                woken.extend(before.iter().flat_map(|k| dependants(k, change, &stores)));
+                for trigger in woken {
                     queues.send(trigger).await;
                 }
             }

@@ -1,4 +1,4 @@
-//! What is known of a SendingDomain: records, keys, what has been published.
+//! What is known of a SendingDomain: records, keys, pools, what has been published.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -18,7 +18,8 @@ pub struct SendingDomainStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready, KeysReady, SPFVerified, DKIMVerified, DMARCVerified, ReturnPathVerified, PTRVerified,
-    /// MTASTSVerified, TLSRPTVerified, Rotating; Published where spec.publish is set.
+    /// MTASTSVerified, TLSRPTVerified, Rotating; Published where spec.publish is set; Moving while pools
+    /// that the domain has left have mail of it.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Every record to publish, the wanted text beside the one seen.
@@ -28,9 +29,25 @@ pub struct SendingDomainStatus {
     /// What relays do with the domain's mail now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admission: Option<Admission>,
+    /// RelayPools that may have mail of the domain: the one that spec.poolRef names, and those it has
+    /// named before, each until nothing of the domain is queued there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub pools: Vec<MailPool>,
     /// What this operator has put into DNS, or is about to, so that it can take it out again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published: Option<PublishedStatus>,
+}
+
+/// A RelayPool that may have mail of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MailPool {
+    /// Name of the RelayPool.
+    pub name: String,
+    /// Since when spec.poolRef has named another; absent: it names this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<Time>,
 }
 
 /// What has been put into DNS, and where.

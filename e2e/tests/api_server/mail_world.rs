@@ -1,7 +1,13 @@
 //! A real API server, a real operator, a real BIND that takes updates, a real relay, and an
 //! application that sends: all but a cluster.
 
-use std::{fs::File, net::SocketAddr, path::Path, process::Command, time::Duration};
+use std::{
+    fs::File,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use kube::{
     Api, Client,
@@ -34,7 +40,8 @@ pub(crate) const TSIG: &str = "cG9zdHJpZGVyIHRlc3Qgc2VjcmV0IG9mIDMyIGJ5dGVz";
 /// The password of the application.
 pub(crate) const PASSWORD: &str = "a password of tests 7d1f";
 const SUBMISSION: u16 = 2587;
-const POOL: &str = "default";
+/// The pool there is from the start.
+pub(crate) const POOL: &str = "default";
 
 /// Everything. Dropped, all of it ends.
 pub(crate) struct World {
@@ -67,15 +74,8 @@ impl World {
                 "stringData": data});
             strict::create(&client, &secret, "").await.expect(name);
         }
-        let listeners = json!({"submission": {"port": SUBMISSION}, "submissions": {"port": 2465}});
-        let pool = json!({"apiVersion": "postrider.dev/v1alpha1", "kind": "RelayPool",
-            "metadata": {"name": POOL},
-            "spec": {"replicas": 1, "hostname": "mail.relays.test", "listeners": listeners,
-                "egress": {"addresses": ["192.0.2.10"]},
-                "delivery": {"retry": {"initial": "1s", "maximum": "2s"}}}});
-        strict::create(&client, &pool, "").await.expect("a pool");
         let address = loopback(hosts[1]);
-        let pod = Pod::start(&client, POOL, address, &dir).await;
+        let pod = create_pool(&client, POOL, "192.0.2.10", address, &dir).await;
         Self {
             client,
             operator,
@@ -162,17 +162,36 @@ impl World {
         .expect("told")
     }
 
+    /// Another pool, whose relay is at `address` and has its files in a folder of its own.
+    pub(crate) async fn add_pool(&self, pool: &str, egress: &str, address: Ipv4Addr) -> Pod {
+        let dir = self.dir().join(pool);
+        std::fs::create_dir(&dir).expect("a folder");
+        create_pool(&self.client, pool, egress, address, &dir).await
+    }
+
     /// Sends a message from `NAME.test` as the application; what the relay says.
     pub(crate) async fn submit(&self, name: &str, subject: &str) -> Reply {
-        let tls = objects(&self.client, "", "Secret").get("default-tls").await;
+        let address = loopback(self.hosts[1]);
+        self.submit_to((POOL, address), name, subject).await
+    }
+
+    /// The same by the relay of a pool at an address.
+    pub(crate) async fn submit_to(
+        &self,
+        (pool, address): (&str, Ipv4Addr),
+        name: &str,
+        subject: &str,
+    ) -> Reply {
+        let secrets = objects(&self.client, "", "Secret");
+        let tls = secrets.get(&format!("{pool}-tls")).await;
         let ca = &tls.expect("the pool's certificate").data["data"]["ca.crt"];
-        let ca_file = self.dir().join("ca.crt");
+        let ca_file = self.dir().join(format!("{pool}-ca.crt"));
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let octets = STANDARD.decode(ca.as_str().expect("text")).expect("base64");
         std::fs::write(&ca_file, octets).expect("written");
         let client = peers::Client {
-            host: "default.default.svc".into(),
-            address: Some(loopback(self.hosts[1]).to_string()),
+            host: format!("{pool}.default.svc"),
+            address: Some(address.to_string()),
             port: SUBMISSION,
             tls: Tls::StartTls,
             ca_file: Some(ca_file),
@@ -199,7 +218,7 @@ impl World {
     }
 
     /// What the operator says last.
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let text = std::fs::read_to_string(self.dir().join("operator.log")).unwrap_or_default();
         let lines: Vec<&str> = text
             .lines()
@@ -207,6 +226,24 @@ impl World {
             .collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
+}
+
+/// The pool `pool` of one relay, at `address`, with what it has and writes in `dir`.
+async fn create_pool(
+    client: &Client,
+    pool: &str,
+    egress: &str,
+    address: Ipv4Addr,
+    dir: &Path,
+) -> Pod {
+    let listeners = json!({"submission": {"port": SUBMISSION}, "submissions": {"port": 2465}});
+    let object = json!({"apiVersion": "postrider.dev/v1alpha1", "kind": "RelayPool",
+        "metadata": {"name": pool},
+        "spec": {"replicas": 1, "hostname": "mail.relays.test", "listeners": listeners,
+            "egress": {"addresses": [egress]},
+            "delivery": {"retry": {"initial": "1s", "maximum": "2s"}}}});
+    strict::create(client, &object, "").await.expect("a pool");
+    Pod::start(client, pool, address, dir).await
 }
 
 async fn serve(dir: &Path, domains: &[&str], hosts: [u8; 3]) -> Bind {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod a_domain_leaves_with_its_last_message;
 #[cfg(test)]
+mod a_domain_moves_with_its_last_message;
+#[cfg(test)]
 mod all_refusals_reach_the_status;
 #[cfg(test)]
 mod chart_accepted_by_api_server;

@@ -191,19 +191,28 @@ impl Writer {
         if current == Some(wanted) {
             return Ok(Outcome::Unchanged);
         }
-        let name = object.name_any();
-        let action = describe::<K>("write the status of", Some(&name));
-        let status = json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
-            "metadata": {"name": name, "uid": object.meta().uid},
-            "status": wanted,
-        });
-        let api = self.api::<K>(object.meta().namespace.as_deref());
-        let parameters = PatchParams::apply(manager).force();
-        let patch = Patch::Apply(&status);
-        call(action, api.patch_status(&name, &parameters, &patch)).await?;
+        let metadata = json!({"name": object.name_any(), "uid": object.meta().uid});
+        self.patch_status(manager, object, metadata, wanted).await?;
         Ok(Outcome::Written)
+    }
+
+    /// Writes `wanted` as the status of `object`, only while it is as it was read.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses or does not answer; also when the object is gone.
+    pub async fn status_as_read<K: Kind, S: Serialize>(
+        &self,
+        manager: &str,
+        object: &K,
+        wanted: &S,
+    ) -> Result<(), Error> {
+        let metadata = json!({
+            "name": object.name_any(),
+            "uid": object.meta().uid,
+            "resourceVersion": object.resource_version(),
+        });
+        self.patch_status(manager, object, metadata, wanted).await
     }
 
     /// Deletes `object`, if `version` is given only while it is that one. Gone already is fine.
@@ -222,6 +231,29 @@ impl Writer {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Applies `status` to `object`, which `metadata` tells from others.
+    async fn patch_status<K: Kind, S: Serialize>(
+        &self,
+        manager: &str,
+        object: &K,
+        metadata: Value,
+        status: &S,
+    ) -> Result<(), Error> {
+        let name = object.name_any();
+        let action = describe::<K>("write the status of", Some(&name));
+        let status = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": metadata,
+            "status": status,
+        });
+        let api = self.api::<K>(object.meta().namespace.as_deref());
+        let parameters = PatchParams::apply(manager).force();
+        let patch = Patch::Apply(&status);
+        call(action, api.patch_status(&name, &parameters, &patch)).await?;
+        Ok(())
     }
 
     /// Merges `metadata`, which has the UID that it is meant for, into that of `object`.

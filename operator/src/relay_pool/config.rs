@@ -70,15 +70,19 @@ pub fn relay_config(pool: &RelayPool, resolvers: &[SocketAddr]) -> RelayConfig {
     }
 }
 
-/// A domain in a keyring: its SendingDomain, and which of its keys relays get and what they do with each.
+/// A domain in a keyring: its SendingDomain, whether relays take new mail of it, and which of its keys
+/// they get and what they do with each.
 pub struct Part<'a> {
     domain: &'a SendingDomain,
+    intake: Intake,
     keys: Vec<(&'a DkimKey, SigningState)>,
 }
 
-/// The parts of each shard that holds one of `domains`, by domain; shards without any are left out.
+/// The parts of each shard of the keyring of the pool `pool` that holds one of `domains`, by domain;
+/// shards without any are left out.
 #[must_use]
 pub fn parts<'a>(
+    pool: &str,
     domains: &'a [Arc<SendingDomain>],
     keys: &'a [Arc<DkimKey>],
 ) -> BTreeMap<u32, Vec<Part<'a>>> {
@@ -91,8 +95,11 @@ pub fn parts<'a>(
         let shard = shards.entry(shard_of(&domain.spec.domain)).or_default();
         let name = domain.name_any();
         let keys = keys_of.get(name.as_str()).map_or(&[][..], Vec::as_slice);
-        let keys = given(keys);
-        shard.push(Part { domain, keys });
+        shard.push(Part {
+            domain,
+            intake: intake(pool, domain),
+            keys: given(keys),
+        });
     }
     for shard in shards.values_mut() {
         shard.sort_by(|a, b| a.domain.spec.domain.cmp(&b.domain.spec.domain));
@@ -125,12 +132,17 @@ pub fn keyring(parts: &[Part<'_>], senders: &Senders) -> Keyring {
 #[must_use]
 pub fn outline(parts: &[Part<'_>], senders: &Senders) -> u64 {
     let mut outline = DefaultHasher::new();
-    for Part { domain, keys } in parts {
+    for Part {
+        domain,
+        intake,
+        keys,
+    } in parts
+    {
         // A spec is known by its object and generation.
         domain.metadata.uid.hash(&mut outline);
         domain.metadata.generation.hash(&mut outline);
-        let (admission, intake) = (admission(domain), intake(domain));
-        (admission as u8, intake as u8, reason(domain, admission)).hash(&mut outline);
+        let admission = admission(domain);
+        (admission as u8, *intake as u8, reason(domain, admission)).hash(&mut outline);
         for (key, state) in keys {
             (&key.selector, key.algorithm, *state as u8, &key.private_key).hash(&mut outline);
         }
@@ -145,20 +157,30 @@ pub fn outline(parts: &[Part<'_>], senders: &Senders) -> u64 {
 /// What the keyring of `parts` says, by domain.
 #[must_use]
 pub fn rendered_domains(parts: &[Part<'_>]) -> BTreeMap<DomainName, RenderedDomain> {
-    let rendered = |Part { domain, keys }: &Part<'_>| {
+    let rendered = |part: &Part<'_>| {
+        let domain = part.domain;
         let rendered = RenderedDomain {
             uid: domain.metadata.uid.clone()?,
             generation: domain.metadata.generation.unwrap_or_default(),
             admission: admission(domain),
-            intake: intake(domain),
-            selectors: keys.iter().map(|(key, _)| key.selector.clone()).collect(),
+            intake: part.intake,
+            selectors: part
+                .keys
+                .iter()
+                .map(|(key, _)| key.selector.clone())
+                .collect(),
         };
         Some((domain.spec.domain.clone(), rendered))
     };
     parts.iter().filter_map(rendered).collect()
 }
 
-fn entry(Part { domain, keys }: &Part<'_>, senders: &Senders) -> DomainEntry {
+fn entry(part: &Part<'_>, senders: &Senders) -> DomainEntry {
+    let Part {
+        domain,
+        intake,
+        keys,
+    } = part;
     let signing = keys.iter().map(|(key, state)| SigningKey {
         selector: key.selector.clone(),
         algorithm: key.algorithm,
@@ -171,17 +193,17 @@ fn entry(Part { domain, keys }: &Part<'_>, senders: &Senders) -> DomainEntry {
         return_path: domain.spec.return_path_domain(),
         admission,
         reason: reason(domain, admission),
-        intake: intake(domain),
+        intake: *intake,
         keys: signing.collect(),
         senders: allowed(domain, senders),
     }
 }
 
-/// Whether relays take new mail of `domain`.
-fn intake(domain: &SendingDomain) -> Intake {
+/// Whether the relays of the pool `pool` take new mail of `domain`.
+fn intake(pool: &str, domain: &SendingDomain) -> Intake {
     match domain.metadata.deletion_timestamp {
-        None => Intake::Open,
-        Some(_) => Intake::Closed,
+        None if domain.spec.pool_ref.name == pool => Intake::Open,
+        None | Some(_) => Intake::Closed,
     }
 }
 
@@ -266,7 +288,7 @@ mod tests {
     fn only(domain: Arc<SendingDomain>, keys: &[DkimKey], senders: &Senders) -> DomainEntry {
         let keys: Vec<Arc<DkimKey>> = keys.iter().cloned().map(Arc::new).collect();
         let domains = [domain];
-        let parts = parts(&domains, &keys);
+        let parts = parts(&domains[0].spec.pool_ref.name, &domains, &keys);
         let keyring = keyring(parts.values().next().unwrap(), senders);
         Keyring::from_yaml(&keyring.to_yaml())
             .unwrap()
@@ -322,7 +344,7 @@ mod tests {
         let outline = |domain, keys: &[DkimKey], senders: &Senders| {
             let keys: Vec<Arc<DkimKey>> = keys.iter().cloned().map(Arc::new).collect();
             let domains = [domain];
-            let parts = parts(&domains, &keys);
+            let parts = parts("p", &domains, &keys);
             outline(parts.values().next().unwrap(), senders)
         };
         let active = [key("d", "pr-1", KeyState::Active)];
@@ -404,6 +426,30 @@ mod tests {
         let (counted, awaited) = (leaving("2 messages"), leaving("waiting for p-0"));
         assert_eq!(counted, awaited);
         assert!(counted.reason.contains("being deleted"));
+    }
+
+    #[test]
+    fn a_pool_that_a_domain_has_left_is_closed_to_it_and_has_its_keys() {
+        let spec = json!({"domain": "example.com", "poolRef": {"name": "new"}});
+        let domains = [domain("d", spec, json!({"admission": "Send"}))];
+        let keys = [Arc::new(key("d", "pr-1", KeyState::Active))];
+        let entry = |pool: &str| {
+            let parts = parts(pool, &domains, &keys);
+            let parts = parts.values().next().unwrap();
+            let said = rendered_domains(parts).into_values().next();
+            let outline = outline(parts, &Senders::default());
+            let entry = keyring(parts, &Senders::default()).domains.remove(0);
+            assert!(said.is_none(), "it has no uid");
+            (entry, outline)
+        };
+        let ((new, one), (old, other)) = (entry("new"), entry("old"));
+        assert_ne!(one, other);
+        assert_eq!((new.intake, old.intake), (Intake::Open, Intake::Closed));
+        let closed = DomainEntry {
+            intake: Intake::Closed,
+            ..new
+        };
+        assert_eq!(old, closed, "all else is the same");
     }
 
     #[test]

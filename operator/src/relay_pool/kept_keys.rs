@@ -156,7 +156,7 @@ mod tests {
         ]
         .map(Arc::new);
         let render = |keys: &[Arc<DkimKey>]| -> BTreeMap<u32, Keyring> {
-            let parts = config::parts(&domains, keys).into_iter();
+            let parts = config::parts("default", &domains, keys).into_iter();
             parts
                 .map(|(shard, parts)| (shard, config::keyring(&parts, &Senders::default())))
                 .collect()

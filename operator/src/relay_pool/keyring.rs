@@ -107,7 +107,7 @@ struct Stale<'a> {
 
 /// The shards for what was observed, those that are as they were taken over from the last time.
 pub(super) fn keyrings(seen: &Observation) -> Keyrings {
-    let parts = config::parts(&seen.domains, &seen.keys);
+    let parts = config::parts(&seen.pool.name_any(), &seen.domains, &seen.keys);
     let before = &seen.state.rendered.shards;
     let (mut all, mut stale) = (Keyrings::default(), Vec::new());
     for shard in 0..KEYRING_SHARDS {
@@ -165,7 +165,7 @@ pub(super) fn keyrings(seen: &Observation) -> Keyrings {
 pub fn secrets(seen: &Observation, shards: &[u32]) -> impl Iterator<Item = Secret> {
     let parts = match shards {
         [] => BTreeMap::new(),
-        _ => config::parts(&seen.domains, &seen.keys),
+        _ => config::parts(&seen.pool.name_any(), &seen.domains, &seen.keys),
     };
     shards.iter().map(move |shard| {
         let parts = parts.get(shard).map_or(&[][..], Vec::as_slice);

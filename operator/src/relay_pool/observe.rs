@@ -159,8 +159,8 @@ pub fn observe(
     let PoolKey { namespace, name } = &key;
     let pool_term = Term::Pool(name.clone());
     let unread = Unread::of(ctx, &pool, namespace);
-    let named: Vec<_> = ctx.stores.domains_with(namespace, &pool_term).collect();
-    let served = domains::served(name, &named);
+    let known: Vec<_> = ctx.stores.domains_with(namespace, &pool_term).collect();
+    let served = domains::served(name, &known);
     let secret = |name: &str| stores::get(&ctx.stores.secrets, namespace, name);
     let lists = in_namespace(&ctx.stores.lists, namespace);
     // Once more, after the caches: they may have let go of one since.

@@ -208,7 +208,7 @@ fn due(ctx: &Context, schedule: &mut Schedule) -> Vec<Visit> {
     visits
 }
 
-/// True when every member accepts mail and runs what is rendered, and no domain is being deleted:
+/// True when every member accepts mail and runs what is rendered, and no domain is on its way out:
 /// nothing is expected to change.
 fn settled(state: &PoolState) -> bool {
     !state.is_closing()

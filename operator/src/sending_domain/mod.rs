@@ -24,18 +24,20 @@ pub mod apply;
 pub mod closing;
 pub mod key;
 pub mod makers;
+pub mod moving;
 pub mod observe;
 pub mod plan;
 pub mod publish;
+pub mod queued;
 pub mod records;
 pub mod rotation;
 
 /// A wait is made shorter or longer by up to this part of it, so that many domains spread.
 const JITTER: f64 = 0.1;
 
-/// How often it is looked again at what a deletion waits for, besides when relays report something else:
-/// a volume may go, and time passes.
-const CLOSING: Duration = Duration::from_secs(15);
+/// How often it is looked again at what a deletion or a pool that was left waits for, besides when relays
+/// report something else: a volume may go, and time passes.
+const LEAVING: Duration = Duration::from_secs(15);
 
 /// Runs the controller until the process stops.
 pub async fn run(ctx: Arc<Context>, inbox: Inbox<KeptDomain>) {
@@ -52,14 +54,16 @@ fn reconcile(
         let domain = kept.whole();
         let closing = match closing::step(&domain, &ctx).await? {
             Step::Staying => None,
-            Step::Waiting(wait) => Some(wait),
+            Step::Waiting(waits) => Some(waits),
             // The change wakes us again.
             Step::Left => return Ok(Action::await_change()),
             // Its key Secrets go with it: they have it as their owner.
             Step::Leaving => return publish::farewell(&domain, &ctx).await,
         };
         let mut observation = observe::gather(&domain, &ctx)?;
-        if closing::hold(&domain, &observation, &ctx).await? {
+        if closing::hold(&domain, &observation, &ctx).await?
+            || moving::note(&domain, &observation, &ctx).await?
+        {
             return Ok(Action::await_change());
         }
         observation.closing = closing;
@@ -72,15 +76,12 @@ fn reconcile(
         };
         let look = match &kept {
             Some((look, _)) => look.clone(),
-            None if observation.rival.is_some() => observe::Look::default(),
-            None => {
-                let (resolver, policies) = (ctx.resolver.as_ref(), ctx.policies.as_ref());
-                observe::look(resolver, policies, &observation).await
-            }
+            None => look(&ctx, &observation).await,
         };
         let observation = observation.with_look(&look);
         let mut plan = plan::plan(&observation, ctx.steady_now());
         let closing = observation.closing.is_some();
+        let leaving = closing || observation.waits_for_mail();
         if closing {
             publish::keep(&domain, &observation, &mut plan, &ctx).await?;
         } else if kept.is_some() {
@@ -104,12 +105,22 @@ fn reconcile(
             },
             |(_, due)| due,
         );
-        let look = due.saturating_sub(now);
-        let next = plan.next_step.map_or(look, |step| step.min(look));
-        let latest = if closing { CLOSING } else { next };
-        Ok(Action::requeue(next.min(latest)))
+        let next = due.saturating_sub(now);
+        let sooner = [plan.next_step, leaving.then_some(LEAVING)];
+        Ok(Action::requeue(
+            sooner.into_iter().flatten().fold(next, Duration::min),
+        ))
     }
     .boxed()
+}
+
+/// What DNS says now; nothing is asked about a domain that another SendingDomain has.
+async fn look(ctx: &Context, observation: &Observation) -> observe::Look {
+    if observation.rival.is_some() {
+        return observe::Look::default();
+    }
+    let (resolver, policies) = (ctx.resolver.as_ref(), ctx.policies.as_ref());
+    observe::look(resolver, policies, observation).await
 }
 
 /// What a domain may do about DNS.

@@ -12,7 +12,10 @@ use postrider_crds::{
     SendingDomainStatus, relay_config::KeyAlgorithm,
 };
 
-use super::{answers::Answers, closing::Wait};
+use super::{
+    answers::Answers,
+    queued::{Verdict, Wait},
+};
 use crate::{
     conditions::Fact,
     dns::{Finding, Sight, dkim::PublicKey},
@@ -62,7 +65,9 @@ pub struct Observation {
     /// Version of the Secret that updates of DNS are signed with; `None`: there is none.
     pub tsig: Option<String>,
     /// What its deletion waits for; `None`: it is not being deleted.
-    pub closing: Option<Wait>,
+    pub closing: Option<Vec<Wait>>,
+    /// What has become of its mail in each of the pools that it has left.
+    pub left: Vec<Verdict>,
     /// Seconds between a key's record on every name server and the key's use, at least.
     pub floor: u32,
     /// Seconds after which the resolver's word is taken for a key's record where no name server can be
@@ -79,15 +84,31 @@ pub struct UnusableKey {
     pub problem: String,
 }
 
-/// What a domain needs to know of its pool.
+/// What a domain needs to know of its pool, and of those that it has left and that have mail of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PoolFacts {
     /// `spec.hostname`.
     pub hostname: String,
-    /// `spec.egress.addresses`.
+    /// `spec.egress.addresses` of all of them; empty if it is of the pool itself.
     pub egress: Vec<EgressRange>,
-    /// `spec.delivery.expireAfter`: how long mail may wait.
+    /// `spec.delivery.expireAfter`, the longest of them: how long mail may wait.
     pub expire_after: Duration,
+}
+
+impl PoolFacts {
+    /// These facts where the pool `left` has mail of the domain as well.
+    #[must_use]
+    pub(super) fn beside(mut self, left: &RelayPool) -> Self {
+        self.expire_after = self.expire_after.max(left.spec.delivery.expire_after);
+        if !self.egress.is_empty() {
+            for range in &left.spec.egress.addresses {
+                if !self.egress.contains(range) {
+                    self.egress.push(*range);
+                }
+            }
+        }
+        self
+    }
 }
 
 /// A key and what is known of it.
@@ -107,7 +128,7 @@ pub struct KeyFacts {
     pub public: PublicKey,
     /// Whether every pod of the pool has it.
     pub loaded: bool,
-    /// Whether no pod of the pool has it any more.
+    /// Whether no pod has it any more, of the pool or of those that were left and have mail.
     pub released: bool,
     /// Pods that have not reported the keyring with it, some of them when there are many.
     pub lagging: Vec<String>,
@@ -170,6 +191,7 @@ impl Observation {
             delegated: BTreeMap::new(),
             tsig: None,
             closing: None,
+            left: Vec::new(),
             floor: 0,
             trust_resolver_after: None,
         }
@@ -182,6 +204,12 @@ impl Observation {
         self.pool
             .as_ref()
             .filter(|pool| asked && !pool.egress.is_empty())
+    }
+
+    /// True while there may be mail of it in a pool that it has left.
+    #[must_use]
+    pub fn waits_for_mail(&self) -> bool {
+        self.left.iter().any(|verdict| verdict.wait().is_some())
     }
 
     /// True when a person has changed the spec since the stored status was written.

@@ -17,7 +17,7 @@ use postrider_crds::{
 };
 
 use super::{
-    closing::Wait,
+    closing, moving,
     observe::{Observation, Read},
     rotation,
 };
@@ -108,6 +108,9 @@ pub fn plan(observation: &Observation, now: Timestamp) -> Plan {
     let previous = &observation.previous;
     let mut notices = notices(observation, &advanced, &generate, &verdict.facts);
     notices.extend(keys::deletion_notice(&delete));
+    let moves = verdict.facts.iter().find(|f| f.type_ == types::MOVING);
+    notices.extend(moving::notices(observation, moves));
+    let notices = joined(notices);
     let facts = conditions::with_progress(verdict.facts, verdict.progress);
     let status = SendingDomainStatus {
         observed_generation: Some(observation.generation),
@@ -115,6 +118,7 @@ pub fn plan(observation: &Observation, now: Timestamp) -> Plan {
         records,
         dkim: keys::status(observation, &advanced),
         admission: Some(verdict.admission),
+        pools: moving::kept(observation),
         published: previous.published.clone(),
     };
     Plan {
@@ -202,16 +206,16 @@ fn notices(
         notices.extend(keys::notice(observation, key, life));
     }
     notices.extend(facts.iter().filter_map(|fact| match &observation.closing {
-        Some(_) if fact.type_ == types::READY => Wait::notice(observation, fact),
+        Some(_) if fact.type_ == types::READY => closing::notice(observation, fact),
         Some(_) | None => turned(observation, fact),
     }));
     notices.extend(new_sender_problems(observation));
-    joined(notices)
+    notices
 }
 
 /// One notice where several have the same severity, reason and action: the recorder of events
 /// counts those as repetitions of the first and drops what the others say.
-fn joined(notices: Vec<Notice>) -> Vec<Notice> {
+pub(super) fn joined(notices: Vec<Notice>) -> Vec<Notice> {
     let mut joined: Vec<Notice> = Vec::new();
     for notice in notices {
         let alike = joined.iter_mut().find(|other| {

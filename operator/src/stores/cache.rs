@@ -1,6 +1,10 @@
 //! The writing ends of the caches: what a watch tells is kept, trimmed where nobody reads the whole.
 
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use std::sync::Arc;
+
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Resource, ResourceExt as _,
     runtime::{
@@ -43,6 +47,12 @@ impl Change {
 
 /// Keeps what a watch of one kind tells.
 pub(super) trait Keeps<K>: Send + 'static {
+    /// What there is of the object of `event`, which has not been taken in yet; `None` also of a kind
+    /// on which nobody depends for what an object was before.
+    fn before(&self, _: &Event<K>) -> Option<Arc<K>> {
+        None
+    }
+
     /// Takes `event` in.
     fn apply(&mut self, event: &Event<K>) -> Change;
 }
@@ -59,6 +69,13 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
             writer,
             index: Some(IndexWriter::new(index.clone())),
         }
+    }
+
+    /// What is kept of the object with this name and namespace.
+    pub(super) fn kept(&self, meta: &ObjectMeta) -> Option<Arc<K>> {
+        let name = meta.name.as_deref().unwrap_or_default();
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        super::get(&self.writer.as_reader(), namespace, name)
     }
 }
 

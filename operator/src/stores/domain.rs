@@ -24,7 +24,8 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct KeptDomain {
     /// The object. Its status has no more than others than the domain go by: what relays do with its
-    /// mail and, if they do not send it, why; and where its records have been published.
+    /// mail and, if they do not send it, why; which pools it has left; and where its records have been
+    /// published.
     pub object: Arc<SendingDomain>,
     status: Option<Packed<SendingDomainStatus>>,
 }
@@ -42,7 +43,8 @@ impl KeptDomain {
 impl From<SendingDomain> for KeptDomain {
     fn from(mut domain: SendingDomain) -> Self {
         let status = domain.status.take();
-        domain.status = status.as_ref().map(read_by_others);
+        let named = &domain.spec.pool_ref.name;
+        domain.status = status.as_ref().map(|status| read_by_others(status, named));
         Self {
             object: Arc::new(domain),
             status: status.as_ref().map(Packed::pack),
@@ -50,8 +52,8 @@ impl From<SendingDomain> for KeptDomain {
     }
 }
 
-/// Of `status` what pools and indexes go by.
-fn read_by_others(status: &SendingDomainStatus) -> SendingDomainStatus {
+/// Of `status`, that of a domain that names the pool `named`, what pools and indexes go by.
+fn read_by_others(status: &SendingDomainStatus, named: &str) -> SendingDomainStatus {
     let told = status.admission != Some(Admission::Send);
     let conditions = status.conditions.iter();
     let published = status.published.as_ref();
@@ -59,6 +61,12 @@ fn read_by_others(status: &SendingDomainStatus) -> SendingDomainStatus {
         admission: status.admission,
         conditions: conditions
             .filter(|condition| told && condition.type_ == types::READY)
+            .cloned()
+            .collect(),
+        pools: status
+            .pools
+            .iter()
+            .filter(|p| p.name != named)
             .cloned()
             .collect(),
         published: published.map(|published| PublishedStatus {
@@ -109,6 +117,13 @@ impl DomainCache {
 }
 
 impl Keeps<SendingDomain> for DomainCache {
+    fn before(&self, event: &Event<SendingDomain>) -> Option<Arc<SendingDomain>> {
+        match event {
+            Event::Apply(domain) => self.0.kept(domain.meta()).map(|kept| kept.object.clone()),
+            Event::Init | Event::InitApply(_) | Event::InitDone | Event::Delete(_) => None,
+        }
+    }
+
     fn apply(&mut self, event: &Event<SendingDomain>) -> Change {
         let kept = |domain: &SendingDomain| KeptDomain::from(domain.clone());
         self.0.apply(&match event {
@@ -156,6 +171,7 @@ mod tests {
                 "dkim": {"active": [key("Active")], "pending": [key("Loaded")],
                     "retiring": [key("Retiring")], "nextRotation": "2026-03-01T00:00:00Z",
                     "trigger": "t"},
+                "pools": [{"name": "left", "leftAt": "2026-01-01T00:00:00Z"}, {"name": "p"}],
                 "published": {"rfc2136": rfc2136, "records":
                     [{"type": "TXT", "name": "a.example", "value": "v"}]},
             },
@@ -184,6 +200,8 @@ mod tests {
         let sent = seen("Send");
         assert_eq!(sent.admission, Some(Admission::Send));
         assert!(sent.conditions.is_empty() && sent.records.is_empty());
+        let pools: Vec<&str> = sent.pools.iter().map(|pool| pool.name.as_str()).collect();
+        assert_eq!(pools, ["left"], "the other is in the spec");
         let published = sent.published.unwrap();
         assert!(published.rfc2136.is_some() && published.records.is_empty());
     }

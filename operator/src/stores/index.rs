@@ -26,7 +26,7 @@ use crate::{names::POOL_LABEL, relay_pool::credentials};
 /// What objects are found by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Term {
-    /// Secrets labelled as this RelayPool's, SendingDomains that name it.
+    /// Secrets labelled as this RelayPool's, SendingDomains that name it or that it may have mail of.
     Pool(String),
     /// Secrets with this text under the key `username`.
     Username(String),
@@ -80,9 +80,17 @@ pub(super) fn of_domain(domain: &SendingDomain) -> Vec<Term> {
         .map(|sender| Term::Sender(sender.secret_ref.name.clone()))
         .collect();
     terms.extend(tsig(domain).cloned().map(Term::Tsig));
-    terms.push(Term::Pool(spec.pool_ref.name.clone()));
+    terms.extend(pools(domain).cloned().map(Term::Pool));
     terms.push(Term::Domain(spec.domain.clone()));
     terms
+}
+
+/// The pools that `domain` names or that may have mail of it.
+pub(super) fn pools(domain: &SendingDomain) -> impl Iterator<Item = &String> {
+    let known = domain.status.iter().flat_map(|status| &status.pools);
+    let named = &domain.spec.pool_ref.name;
+    let left = known.map(|pool| &pool.name);
+    std::iter::once(named).chain(left.filter(move |name| *name != named))
 }
 
 /// The Secrets of the updates by which the records of `domain` are published, or have been.
@@ -99,7 +107,7 @@ fn tsig(domain: &SendingDomain) -> impl Iterator<Item = &String> {
 pub(super) fn holds_for_domain(domain: &SendingDomain, term: &Term) -> bool {
     let spec = &domain.spec;
     match term {
-        Term::Pool(pool) => spec.pool_ref.name == *pool,
+        Term::Pool(pool) => pools(domain).any(|name| name == pool),
         Term::Domain(name) => spec.domain == *name,
         Term::Sender(name) => spec.senders.iter().any(|s| s.secret_ref.name == *name),
         Term::Tsig(name) => tsig(domain).any(|secret| secret == name),
@@ -311,6 +319,19 @@ mod tests {
         domain.status = Some(serde_json::from_value(published).unwrap());
         let both = ["new", "old"].map(|name| Term::Tsig(name.into()));
         assert_eq!(tsig(&domain), both);
+    }
+
+    #[test]
+    fn a_domain_is_found_by_the_pools_that_may_have_mail_of_it() {
+        let mut domain = domain("a", "a.example", "new", &[]);
+        let pools = json!({"pools": [{"name": "old", "leftAt": "2026-01-01T00:00:00Z"},
+            {"name": "new"}]});
+        domain.status = Some(serde_json::from_value(pools).unwrap());
+        let terms = of_domain(&domain).into_iter();
+        let pools: Vec<Term> = terms.filter(|t| matches!(t, Term::Pool(_))).collect();
+        assert_eq!(pools, ["new", "old"].map(|name| Term::Pool(name.into())));
+        assert!(pools.iter().all(|term| holds_for_domain(&domain, term)));
+        assert!(!holds_for_domain(&domain, &Term::Pool("other".into())));
     }
 
     #[test]

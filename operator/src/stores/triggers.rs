@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Resource, ResourceExt as _};
 use postrider_crds::{RelayPool, SendingDomain, SuppressionList, SuppressionSource};
 
-use super::{Change, Stores, Term};
+use super::{Change, Stores, Term, index};
 use crate::{
     keys,
     names::{POOL_LABEL, SUPPRESSION_SHARD_LABEL},
@@ -31,7 +31,8 @@ pub(super) fn of_pool(pool: &RelayPool, change: Change, stores: &Stores) -> BTre
     woken
 }
 
-/// A domain wakes itself, its pool, and whoever claims the same domain.
+/// A domain wakes itself, the pools that it names or that may have mail of it, and whoever claims the
+/// same domain.
 pub(super) fn of_domain(domain: &SendingDomain, _: Change, stores: &Stores) -> BTreeSet<Trigger> {
     let namespace = domain.namespace().unwrap_or_default();
     let claim = Term::Domain(domain.spec.domain.clone());
@@ -39,8 +40,7 @@ pub(super) fn of_domain(domain: &SendingDomain, _: Change, stores: &Stores) -> B
     let mut woken: BTreeSet<Trigger> = rivals
         .map(|rival| Trigger::Domain(namespace.clone(), rival.name_any()))
         .collect();
-    let pool = domain.spec.pool_ref.name.clone();
-    woken.insert(Trigger::Pool(namespace.clone(), pool));
+    woken.extend(pools_of(&namespace, domain));
     woken.insert(Trigger::Domain(namespace, domain.name_any()));
     woken
 }
@@ -67,8 +67,7 @@ pub(super) fn of_secret(secret: &Secret, change: Change, stores: &Stores) -> BTr
     if let Some(domain) = secret.labels().get(keys::DOMAIN_LABEL) {
         woken.insert(Trigger::Domain(namespace.clone(), domain.clone()));
         let kept = super::get(&stores.domains, &namespace, domain);
-        let pool = kept.map(|kept| kept.object.spec.pool_ref.name.clone());
-        woken.extend(pool.map(|pool| Trigger::Pool(namespace.clone(), pool)));
+        woken.extend(kept.iter().flat_map(|k| pools_of(&namespace, &k.object)));
     }
     if secret.labels().contains_key(SUPPRESSION_SHARD_LABEL) {
         let pool = secret.labels().get(POOL_LABEL).cloned().unwrap_or_default();
@@ -93,8 +92,7 @@ pub(super) fn of_secret(secret: &Secret, change: Change, stores: &Stores) -> BTr
     let named = Term::Sender(name.clone());
     for domain in stores.domains_with(&namespace, &named) {
         woken.insert(Trigger::Domain(namespace.clone(), domain.name_any()));
-        let pool = domain.spec.pool_ref.name.clone();
-        woken.insert(Trigger::Pool(namespace.clone(), pool));
+        woken.extend(pools_of(&namespace, &domain));
     }
     let signed_with = Term::Tsig(name.clone());
     for domain in stores.domains_with(&namespace, &signed_with) {
@@ -143,6 +141,11 @@ pub(super) fn of_undecodable(namespace: &str, stores: &Stores) -> BTreeSet<Trigg
     woken
         .map(|pool| Trigger::Pool(namespace.to_owned(), pool.name_any()))
         .collect()
+}
+
+/// The pools whose keyrings hold `domain`.
+fn pools_of(namespace: &str, domain: &SendingDomain) -> impl Iterator<Item = Trigger> {
+    index::pools(domain).map(|pool| Trigger::Pool(namespace.to_owned(), pool.clone()))
 }
 
 fn dependants_of_pool(namespace: &str, pool: &str, stores: &Stores) -> BTreeSet<Trigger> {
@@ -200,6 +203,33 @@ mod tests {
         let domain = Trigger::Domain("mail".into(), "x".into());
         assert_eq!(woken("dns"), BTreeSet::from([domain]));
         assert!(woken("other").is_empty());
+    }
+
+    #[test]
+    fn a_domain_that_moves_wakes_the_pool_it_leaves_until_that_is_done_with_it() {
+        let (stores, writers) = Stores::new();
+        let mut domains = DomainCache::new(writers.domains, &stores.domains_by);
+        let mut woken = |pool: &str, pools: serde_json::Value| {
+            let spec = json!({"domain": "example.com", "poolRef": {"name": pool}});
+            let mut domain: SendingDomain = object("SendingDomain", 1, &spec.to_string());
+            domain.status = Some(serde_json::from_value(json!({"pools": pools})).unwrap());
+            let event = Event::Apply(domain.clone());
+            let before = domains.before(&event);
+            let change = domains.apply(&event);
+            let mut woken = of_domain(&domain, change, &stores);
+            woken.extend(before.iter().flat_map(|d| of_domain(d, change, &stores)));
+            let pools = woken.into_iter().filter_map(|trigger| match trigger {
+                Trigger::Pool(_, name) => Some(name),
+                Trigger::Domain(..) | Trigger::List(..) | Trigger::Everything => None,
+            });
+            pools.collect::<Vec<_>>()
+        };
+        assert_eq!(woken("a", json!([])), ["a"]);
+        assert_eq!(woken("b", json!([])), ["a", "b"], "nothing was noted yet");
+        let both = json!([{"name": "a", "leftAt": "2026-01-01T00:00:00Z"}, {"name": "b"}]);
+        assert_eq!(woken("b", both), ["a", "b"]);
+        assert_eq!(woken("b", json!([{"name": "b"}])), ["a", "b"], "done");
+        assert_eq!(woken("b", json!([{"name": "b"}])), ["b"]);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(super) fn envelope_sender(
 
 /// The domain the message is sent as, when `username` may send it (RFC 6409 §6.1). Its mail may be
 /// held; a domain that refuses mail for now gives 450 4.7.1 with its reason, one that is being
-/// deleted 550 5.7.1.
+/// deleted or has left this pool 550 5.7.1.
 pub fn authorise<'a>(
     settings: &'a Settings,
     username: &str,
@@ -66,7 +66,7 @@ pub fn authorise<'a>(
     };
     match (domain.entry.intake, domain.entry.admission) {
         (Intake::Closed, _) => Err(forbidden(format!(
-            "From domain {} takes no more mail: its SendingDomain is being deleted",
+            "From domain {} takes no more mail here: its SendingDomain is being deleted or names another RelayPool",
             domain.entry.domain
         ))),
         (Intake::Open, Admission::Send | Admission::Hold) => Ok(domain),

@@ -90,8 +90,8 @@ impl PoolState {
         }
     }
 
-    /// What is left of the mail of `domain`, whose SendingDomain `uid` is being deleted. `None`: the
-    /// keyring does not say so yet.
+    /// What is left of the mail of `domain`, whose SendingDomain `uid` is being deleted or has left the
+    /// pool. `None`: the keyring does not say so yet.
     #[must_use]
     pub fn remainder(&self, domain: &DomainName, uid: &str) -> Option<Remainder> {
         let entry = self.rendered.domain(domain)?;

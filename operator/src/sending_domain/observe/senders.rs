@@ -47,7 +47,8 @@ fn serves_sender(pool: &str, sender: &str, namespace: &str, stores: &Stores) -> 
     stores.domains_with(namespace, &naming).any(|domain| {
         let claim = Term::Domain(domain.spec.domain.clone());
         let claims = || stores.domains_with(namespace, &claim).collect::<Vec<_>>();
-        domain.spec.pool_ref.name == pool && domains::rival(&domain, &claims()).is_none()
+        let concerns = domain.spec.pool_ref.name == pool || domains::has_left(pool, &domain);
+        concerns && domains::serves(pool, &domain, &claims())
     })
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn fresh() -> Observation {
         delegated: std::collections::BTreeMap::new(),
         tsig: None,
         closing: None,
+        left: Vec::new(),
         floor: 60,
         trust_resolver_after: None,
     }

@@ -12,6 +12,7 @@ use crate::{
     dns::Finding,
     keys::{KeyState, Life, algorithm_name},
     sending_domain::{
+        closing, moving,
         observe::{KeyFacts, Observation},
         records::{one_line, record_line},
         rotation::counts,
@@ -84,16 +85,17 @@ pub(super) fn judge(
     {
         (ready, progress) = (waiting, Progress::Reconciling);
     }
-    if let Some(wait) = &observation.closing {
+    let moving = moving::moving(observation, admission, &ready.message);
+    if let Some(waits) = &observation.closing {
         (ready, progress) = (
-            wait.ready(observation, admission, &ready),
+            closing::ready(waits, observation, admission, &ready),
             Progress::Reconciling,
         );
     }
     for problem in &observation.sender_problems {
         ready.message = format!("{}; {problem}", ready.message);
     }
-    let facts = vec![
+    let mut facts = vec![
         ready,
         checks.keys,
         checks.spf,
@@ -105,6 +107,7 @@ pub(super) fn judge(
         checks.tls_rpt,
         checks.rotating,
     ];
+    facts.extend(moving);
     Verdict {
         facts,
         progress,
