@@ -10,8 +10,9 @@
 //!
 //! Assumptions: `live` comes from a cache and may be old; applying twice is harmless.
 //!
-//! Caveats: an object that somebody else makes between that look and our apply is taken over. Elements that somebody else put into a list cannot be applied away; such lists are then
-//! written whole. An API server may store a value in another spelling than it was given (quantities). The
+//! Caveats: an object that somebody else makes between that look and our apply is taken over.
+//! Elements that somebody else put into a list cannot be applied away; such lists are then written
+//! whole. An API server may store a value in another spelling than it was given (quantities). The
 //! comparison then fails for ever; a memo of what the server made of the last apply keeps that from
 //! becoming a write on every visit.
 

@@ -167,8 +167,8 @@ impl Error {
             if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 422))
     }
 
-    /// What the API server has against an object, where that and not its own state is the trouble, or whose
-    /// the object is.
+    /// What the API server has against an object, where that and not its own state is the trouble,
+    /// or whose the object is.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         match self {

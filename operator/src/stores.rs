@@ -2,10 +2,11 @@
 //!
 //! Guarantees: controllers read these and never list. A change wakes whoever depends on the object
 //! ([`triggers`]); after a watch had to start over, everything is woken, since what was missed is
-//! not known. Who depends on what is found by indexes over the caches ([`Index`]), so that neither a
-//! change nor a reconciliation looks at all objects. An object that cannot be decoded is skipped with a log
-//! line: the last good version of it stays until the watch starts over, and that it is there is known for
-//! longer ([`Undecodables`]). It cannot stop a watch. Secrets nobody here reads are not even listed.
+//! not known. Who depends on what is found by indexes over the caches ([`Index`]), so that neither
+//! a change nor a reconciliation looks at all objects. An object that cannot be decoded is skipped
+//! with a log line: the last good version of it stays until the watch starts over, and that it is
+//! there is known for longer ([`Undecodables`]). It cannot stop a watch. Secrets nobody here reads
+//! are not even listed.
 
 mod cache;
 mod domain;

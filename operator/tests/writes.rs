@@ -1,5 +1,6 @@
 //! What reaches the API: nothing while all is as wanted, one apply for a drift or a change. The API
-//! is a fake: a TCP server that keeps one object, gives it to who reads, and answers every patch by merging it.
+//! is a fake: a TCP server that keeps one object, gives it to who reads, and answers every patch by
+//! merging it.
 
 #![expect(
     clippy::unwrap_used,

@@ -60,8 +60,9 @@ pub enum Intake {
     /// It does, as its [`Admission`] says.
     #[default]
     Open,
-    /// It does not: its SendingDomain is being deleted, or names another RelayPool now. Refuse at submission with 550 5.7.1; mail
-    /// already accepted goes on as its [`Admission`] says, and is counted in [`super::Report::remaining`].
+    /// It does not: its SendingDomain is being deleted, or names another RelayPool now. Refuse at
+    /// submission with 550 5.7.1; mail already accepted goes on as its [`Admission`] says, and is
+    /// counted in [`super::Report::remaining`].
     Closed,
 }
 

@@ -1,10 +1,10 @@
 //! The demo: from YAML to delivered, signed, verified mail on a real Kubernetes.
 //!
-//! Its steps, in order: [`ground`] finds a cluster; [`world`] starts receivers and their zones; the product is built and
-//! installed; `examples/demo` is applied; one message is sent too early and is held; the records
-//! that `postrider records` prints are published; the domain becomes Ready; the other messages
-//! are sent by an ordinary client; [`journal`] follows them through the relays' event logs and
-//! [`report`] puts beside each what independent judges say of it at the receiver.
+//! Its steps, in order: [`ground`] finds a cluster; [`world`] starts receivers and their zones; the
+//! product is built and installed; `examples/demo` is applied; one message is sent too early and is
+//! held; the records that `postrider records` prints are published; the domain becomes Ready; the
+//! other messages are sent by an ordinary client; [`journal`] follows them through the relays'
+//! event logs and [`report`] puts beside each what independent judges say of it at the receiver.
 //!
 //! Promises: every line of the report is something observed; [`run`] is true only if every message
 //! did exactly what its [`messages::Fate`] says and every delivered one verifies in every way.

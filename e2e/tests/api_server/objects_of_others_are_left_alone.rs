@@ -1,5 +1,5 @@
-//! An object that has the name of one that a pool needs, and is not the pool's, is not written to; the pool
-//! says whose it is, and makes its own once that one is gone.
+//! An object that has the name of one that a pool needs, and is not the pool's, is not written to;
+//! the pool says whose it is, and makes its own once that one is gone.
 
 use kube::api::{DeleteParams, DynamicObject};
 use postrider_crds::RelayPool;

@@ -56,8 +56,8 @@ impl Told {
 }
 
 impl World {
-    /// An operator that may do what the chart lets it do but write PodDisruptionBudgets; `host` is the last octet of its
-    /// address.
+    /// An operator that may do what the chart lets it do but write PodDisruptionBudgets; `host` is
+    /// the last octet of its address.
     pub(crate) async fn start(host: u8) -> Self {
         let server = ApiServer::start().await.expect("an API server");
         let client = server.client().await.expect("a client");

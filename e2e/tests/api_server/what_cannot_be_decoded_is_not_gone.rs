@@ -1,5 +1,5 @@
-//! An object with a field that the operator does not know, as after a newer one was put back to this, counts
-//! as there: what relays have of it stays, and the pool says what is the matter.
+//! An object with a field that the operator does not know, as after a newer one was put back to
+//! this, counts as there: what relays have of it stays, and the pool says what is the matter.
 
 use kube::{
     Api,

@@ -1,6 +1,6 @@
 //! `postrider queue`, through the API server to real pods: what waits is seen, an order is in force in
-//! each of them and says who gave it and why, and mail that is given up comes back as a notification. All
-//! that with the Role that docs/queue.md shows.
+//! each of them and says who gave it and why, and mail that is given up comes back as a
+//! notification. All that with the Role that docs/queue.md shows.
 
 use std::path::PathBuf;
 

@@ -22,8 +22,8 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// What `live` is, when it has none of `owners`; `verb` is what is not done to it. Where nobody is to
-    /// own it, it is nobody else's either.
+    /// What `live` is, when it has none of `owners`; `verb` is what is not done to it. Where nobody
+    /// is to own it, it is nobody else's either.
     #[must_use]
     pub fn of<K: Kind>(verb: &'static str, live: &K, owners: &[OwnerReference]) -> Option<Self> {
         let named = |owner: &OwnerReference| (owner.kind.clone(), owner.name.clone());

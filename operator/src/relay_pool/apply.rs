@@ -60,8 +60,8 @@ pub(super) fn reconcile(
     })
 }
 
-/// Observes, plans, and takes note of what is rendered. The last of what it returns is how long until DNS
-/// is to be asked again, or pods are to be looked at that are missing or do not run.
+/// Observes, plans, and takes note of what is rendered. The last of what it returns is how long
+/// until DNS is to be asked again, or pods are to be looked at that are missing or do not run.
 async fn render(
     ctx: &Context,
     pool: Arc<RelayPool>,

@@ -6,8 +6,9 @@
 //!
 //! Guarantees: a key is never overwritten blindly. A Secret is created only if there is none, and
 //! replaced only in the version it was judged by; somebody else's write in between fails the
-//! reconciliation, which is then tried again with what they wrote. A Secret that is not the pool's own is
-//! neither used nor replaced: it fails the reconciliation too, and the status says whose it is.
+//! reconciliation, which is then tried again with what they wrote. A Secret that is not the pool's
+//! own is neither used nor replaced: it fails the reconciliation too, and the status says whose it
+//! is.
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 

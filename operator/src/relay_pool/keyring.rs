@@ -1,10 +1,10 @@
 //! The shards of a pool's keyring: which have to be rendered anew, and what all of them say. Pure.
 //!
-//! Promises: a shard is rendered when what is in it has changed, or its Secret has, or it could not be
-//! written, and not because another one did. One that holds a domain nobody here can decode stays as it is.
-//! Shards that changed longest ago come first, and no more is rendered than may be written now; what has to
-//! wait stays as it was, in all that is said about it. No more than one document is in memory at a time:
-//! those of a large pool would be tens of MiB together.
+//! Promises: a shard is rendered when what is in it has changed, or its Secret has, or it could not
+//! be written, and not because another one did. One that holds a domain nobody here can decode
+//! stays as it is. Shards that changed longest ago come first, and no more is rendered than may be
+//! written now; what has to wait stays as it was, in all that is said about it. No more than one
+//! document is in memory at a time: those of a large pool would be tens of MiB together.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -124,8 +124,8 @@ impl Unread {
         unread
     }
 
-    /// This, and all that has to stay for the sake of `earlier`: between two looks an object may have been
-    /// decoded.
+    /// This, and all that has to stay for the sake of `earlier`: between two looks an object may
+    /// have been decoded.
     fn after(mut self, earlier: Self) -> Self {
         self.shards.extend(earlier.shards);
         self.senders.extend(earlier.senders);

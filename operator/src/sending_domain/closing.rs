@@ -131,8 +131,9 @@ fn judged(domain: &SendingDomain, ctx: &Context) -> (Vec<Wait>, Vec<End>) {
     (waits, ends)
 }
 
-/// Puts the finalizer onto `domain`, when a pool may take its mail or have some and it has it not yet, with
-/// that of [`publish`] where records will be put into a zone; tells whether the object has changed.
+/// Puts the finalizer onto `domain`, when a pool may take its mail or have some and it has it not
+/// yet, with that of [`publish`] where records will be put into a zone; tells whether the object
+/// has changed.
 pub(super) async fn hold(
     domain: &SendingDomain,
     observation: &Observation,

@@ -3,10 +3,10 @@
 //! Flow: a change of the object, its pool, its Secrets or the relays' reports, or a due look at
 //! DNS, wakes [`reconcile`]. [`observe`] gathers the facts, [`plan`] decides, [`apply`] writes.
 //!
-//! Guarantees: DNS is asked when a look is due ([`crate::looks`]) or what the look depends on has changed,
-//! never because something else woke the controller; and no more domains are looked at in a second than
-//! [`crate::looks::Calendar`] has room for, so that thousands together are no burden to anybody's name
-//! servers. At rest nothing is written.
+//! Guarantees: DNS is asked when a look is due ([`crate::looks`]) or what the look depends on has
+//! changed, never because something else woke the controller; and no more domains are looked at in
+//! a second than [`crate::looks::Calendar`] has room for, so that thousands together are no burden
+//! to anybody's name servers. At rest nothing is written.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,8 +35,8 @@ pub mod rotation;
 /// A wait is made shorter or longer by up to this part of it, so that many domains spread.
 const JITTER: f64 = 0.1;
 
-/// How often it is looked again at what a deletion or a pool that was left waits for, besides when relays
-/// report something else: a volume may go, and time passes.
+/// How often it is looked again at what a deletion or a pool that was left waits for, besides when
+/// relays report something else: a volume may go, and time passes.
 const LEAVING: Duration = Duration::from_secs(15);
 
 /// Runs the controller until the process stops.

@@ -1,14 +1,15 @@
-//! A SendingDomain that names another pool than before: the pool it has left sends what it has of its mail.
+//! A SendingDomain that names another pool than before: the pool it has left sends what it has of
+//! its mail.
 //!
-//! Flow: `status.pools` has the pool that a domain names from the first reconciliation on. When the domain
-//! names another, the one it has left goes by that: it keeps the domain in its keyring, with its keys, and
-//! closes it ([`super::queued`]). Once nothing of the domain is queued there, the pool is taken off the
-//! status, which is what its keyring goes by again.
+//! Flow: `status.pools` has the pool that a domain names from the first reconciliation on. When the
+//! domain names another, the one it has left goes by that: it keeps the domain in its keyring, with
+//! its keys, and closes it ([`super::queued`]). Once nothing of the domain is queued there, the
+//! pool is taken off the status, which is what its keyring goes by again.
 //!
-//! Guarantees: a pool is noted before anything else is done about a domain that names it, and only onto
-//! the object that was read, so none is missed however fast and often a domain moves. A key counts as let go
-//! only when the pools left have let it go too ([`super::observe`]). Where a domain moves back, the pool it
-//! comes back to takes its mail again.
+//! Guarantees: a pool is noted before anything else is done about a domain that names it, and only
+//! onto the object that was read, so none is missed however fast and often a domain moves. A key
+//! counts as let go only when the pools left have let it go too ([`super::observe`]). Where a
+//! domain moves back, the pool it comes back to takes its mail again.
 //!
 //! Caveats: a pool that is deleted takes what it has with it, as it does of a domain that names it.
 

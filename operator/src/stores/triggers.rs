@@ -133,7 +133,8 @@ pub(super) fn of_child<K: Resource<DynamicType = ()>>(
         .collect()
 }
 
-/// What cannot be decoded wakes every pool of its namespace, which says so: nobody knows who depends on it.
+/// What cannot be decoded wakes every pool of its namespace, which says so: nobody knows who
+/// depends on it.
 pub(super) fn of_undecodable(namespace: &str, stores: &Stores) -> BTreeSet<Trigger> {
     let inside = |pool: &RelayPool| pool.namespace().as_deref() == Some(namespace);
     let pools = stores.pools.state_filter(inside);

@@ -1,5 +1,5 @@
-//! Objects that are there and that this program cannot decode, as after it was put back to an older version
-//! while its definitions stayed.
+//! Objects that are there and that this program cannot decode, as after it was put back to an older
+//! version while its definitions stayed.
 //!
 //! Promises: such an object is known by name for as long as it is there, so that nobody takes it for
 //! deleted. Of its spec is kept what tells who depends on it, where that can be read.

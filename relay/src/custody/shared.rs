@@ -226,8 +226,8 @@ impl Shared {
 
 /// Messages read at a time, each on a thread; a disk gains little from more.
 const READS: usize = 16;
-/// A disk that does not answer for longer than this keeps no more clients waiting: well below the time after
-/// which they give up (RFC 5321 §4.5.3.2.6: ten minutes), well above a busy disk's sync.
+/// A disk that does not answer for longer than this keeps no more clients waiting: well below the
+/// time after which they give up (RFC 5321 §4.5.3.2.6: ten minutes), well above a busy disk's sync.
 const SLOW: Duration = Duration::from_secs(10);
 
 fn millis(time: Duration) -> u64 {

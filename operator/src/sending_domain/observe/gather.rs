@@ -130,8 +130,8 @@ fn tsig(domain: &SendingDomain, namespace: &str, stores: &Stores) -> Option<Stri
     secret.resource_version()
 }
 
-/// The keys of `domain` among `owned`, by algorithm and selector, and what is wrong with the Secrets that
-/// hold none; `pool` is what its pool has loaded.
+/// The keys of `domain` among `owned`, by algorithm and selector, and what is wrong with the
+/// Secrets that hold none; `pool` is what its pool has loaded.
 fn own_keys(
     domain: &DomainName,
     owned: &[Arc<KeptKey>],

@@ -492,9 +492,9 @@ fn all_well(observation: &Observation, advanced: &[Life]) -> Fact {
 
 /// What relays do with the domain's mail. Once it is sent it goes on being sent for as long as
 /// nothing that decides is known to fail and a key signs whose record is not known to fail: neither
-/// an answer that does not come, nor a new key on its way, nor a sender's password stops it. Of a domain
-/// that is being deleted the key alone counts: its records may go before its last mail has, and mail that
-/// is held then would be held until it bounces.
+/// an answer that does not come, nor a new key on its way, nor a sender's password stops it. Of a
+/// domain that is being deleted the key alone counts: its records may go before its last mail has,
+/// and mail that is held then would be held until it bounces.
 fn admission(
     observation: &Observation,
     advanced: &[Life],

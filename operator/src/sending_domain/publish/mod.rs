@@ -8,10 +8,10 @@
 //! takes it out.
 //!
 //! Guarantees: `Published` is True only for records that the look itself has found. At rest nobody
-//! is asked and nothing is written. A deletion waits for the name server at most [`farewell::PATIENCE`], then
-//! goes through and says which records it left; the annotation [`ABANDON_ANNOTATION`] ends the wait,
-//! and so does the end of the pool and the TSIG Secret. Nothing is withdrawn before the domain's mail
-//! has left the queues ([`super::closing`]).
+//! is asked and nothing is written. A deletion waits for the name server at most
+//! [`farewell::PATIENCE`], then goes through and says which records it left; the annotation
+//! [`ABANDON_ANNOTATION`] ends the wait, and so does the end of the pool and the TSIG Secret.
+//! Nothing is withdrawn before the domain's mail has left the queues ([`super::closing`]).
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -186,8 +186,8 @@ pub fn show(plan: &mut Plan, observation: &Observation, outcome: Option<Outcome>
 }
 
 /// Keeps what has been published of a domain that is being deleted and whose mail is on its way. A
-/// DNSEndpoint that is gone, by hand or, as a deletion in the foreground has it, before its owner, is made
-/// again as it was: external-dns would take out what the mail is verified by.
+/// DNSEndpoint that is gone, by hand or, as a deletion in the foreground has it, before its owner,
+/// is made again as it was: external-dns would take out what the mail is verified by.
 ///
 /// # Errors
 ///

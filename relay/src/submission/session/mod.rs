@@ -153,8 +153,8 @@ struct Transaction {
 }
 
 impl Session {
-    /// A session with `client` that begins at `now` on the caller's monotonic clock. On a door with implicit TLS,
-    /// do the handshake and call [`Session::tls_started`] first.
+    /// A session with `client` that begins at `now` on the caller's monotonic clock. On a door with
+    /// implicit TLS, do the handshake and call [`Session::tls_started`] first.
     #[must_use]
     pub fn new(door: Door, client: IpAddr, settings: &Settings, now: Duration) -> Self {
         let mut session = Self {
