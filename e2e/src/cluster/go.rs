@@ -134,9 +134,12 @@ impl GoTools {
             flags = format!("{flags} -X {variable}=v{}", self.version()?);
         }
         Program::new("nice")
-            .args(["go", "build", "-trimpath", "-ldflags", &flags, "-o"])
+            .args(["go", "build", "-trimpath", "-gcflags=all=-dwarf=false"])
+            .args(["-ldflags", &flags, "-o"])
             .args([format!("{}/", dir.display())])
             .args(self.packages)
+            // A compiler that ends within seconds need not tidy up so often.
+            .env("GOGC", "400")
             .env("CGO_ENABLED", "0")
             .env("GOFLAGS", "-mod=readonly -buildvcs=false")
             .env("GOWORK", "off")
