@@ -285,10 +285,8 @@ impl Store {
         }
         let shared = Arc::clone(&self.shared);
         let began = shared.begin_write();
-        let moved = self.spool.compact(&mut |id| {
-            let (place, state) = shared.queue().current(id)?;
-            Some(Current { place, state })
-        });
+        let current = &mut |id| shared.queue().current(id).map(Current::from);
+        let moved = self.spool.compact(current);
         match moved {
             Ok(moved) => {
                 let mut queue = self.shared.queue();

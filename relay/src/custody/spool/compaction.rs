@@ -31,6 +31,12 @@ pub(crate) struct Current {
     pub(crate) state: State,
 }
 
+impl From<(Place, State)> for Current {
+    fn from((place, state): (Place, State)) -> Self {
+        Self { place, state }
+    }
+}
+
 /// A message that lives elsewhere now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moved {

@@ -73,10 +73,7 @@ impl Reopened {
         let queue = &self.queue;
         let mut failures = 0;
         for _ in 0..20 {
-            let mut current = |id| {
-                let (place, state) = queue.current(id)?;
-                Some(Current { place, state })
-            };
+            let mut current = |id| queue.current(id).map(Current::from);
             failures += usize::from(self.spool.compact(&mut current).is_err());
             self.spool.remove_dead().unwrap();
         }
@@ -192,10 +189,7 @@ fn what_is_dead_goes_with_the_oldest_of_it() {
     let Reopened { mut spool, queue } = reopen_in(&disk, 500);
     spool.remove_dead().unwrap();
     assert_eq!(spool.segment_count(), 19);
-    let mut current = |id| {
-        let (place, state) = queue.current(id)?;
-        Some(Current { place, state })
-    };
+    let mut current = |id| queue.current(id).map(Current::from);
     spool.compact(&mut current).unwrap();
     spool.remove_dead().unwrap();
     assert_eq!(spool.segment_count(), 3, "the first, the last and the head");
@@ -288,10 +282,7 @@ fn no_more_is_written_for_compaction_than_was_appended() {
     let mut moved = |spool: &mut Spool| {
         let mut count = 0;
         for _ in 0..40 {
-            let mut current = |id| {
-                let (place, state) = queue.current(id)?;
-                Some(Current { place, state })
-            };
+            let mut current = |id| queue.current(id).map(Current::from);
             let moved = spool.compact(&mut current).unwrap();
             count += moved.len();
             for message in moved {
