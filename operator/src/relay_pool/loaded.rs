@@ -111,4 +111,4 @@ impl Loaded {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

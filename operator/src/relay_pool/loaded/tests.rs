@@ -13,14 +13,14 @@ use postrider_crds::{
 use super::*;
 use crate::relay_pool::keyring::Shard;
 
-fn pool() -> PoolKey {
+pub(crate) fn pool() -> PoolKey {
     PoolKey {
         namespace: "mail".into(),
         name: "default".into(),
     }
 }
 
-fn domain() -> DomainName {
+pub(crate) fn domain() -> DomainName {
     "example.com".parse().unwrap()
 }
 

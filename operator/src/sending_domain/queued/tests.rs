@@ -3,17 +3,17 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use postrider_crds::{
-    DomainName,
-    relay_config::{Admission, Intake, Report, layout, shard_of},
-};
+use postrider_crds::relay_config::{Admission, Intake, Report, layout, shard_of};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     relay_pool::{
         keyring::Shard,
-        loaded::{Loaded, PodReport, Rendered, RenderedDomain},
+        loaded::{
+            Loaded, PodReport, Rendered, RenderedDomain,
+            tests::{domain, pool},
+        },
     },
     sending_domain::plan::tests::at,
 };
@@ -138,17 +138,6 @@ enum Event {
 
 /// Seconds after its deletion that a wait ends.
 const BOUND: i64 = 5_000;
-
-fn pool() -> PoolKey {
-    PoolKey {
-        namespace: "mail".into(),
-        name: "default".into(),
-    }
-}
-
-fn domain() -> DomainName {
-    "example.com".parse().unwrap()
-}
 
 impl World {
     fn new() -> Self {
